@@ -1,0 +1,1 @@
+"""Luthier: fine-tuning, whole."""

@@ -1,0 +1,1 @@
+"""Packages: a finished model as a directory that others load."""

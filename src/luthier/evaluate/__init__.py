@@ -1,0 +1,1 @@
+"""Held-out evaluation, intervals, baselines, and what mattered."""

@@ -1,0 +1,1 @@
+"""Pre-trained models: finding, loading, cutting and adapting them."""

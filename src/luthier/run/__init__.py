@@ -1,0 +1,1 @@
+"""A whole run: from a dataset to a chosen, trained, proven and saved model."""

@@ -1,0 +1,1 @@
+"""One file a strategy. Knows recipes and numbers, never models or clocks."""

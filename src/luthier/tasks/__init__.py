@@ -1,0 +1,1 @@
+"""One file a task. Nothing outside this folder asks which task it is."""

@@ -1,0 +1,235 @@
+"""The `Task` contract: all that is particular to one kind of problem. Nothing outside this folder asks which task it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+
+Modality = Literal["text", "image"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table play which part.
+
+    Attributes:
+        roles: Role to column name(s); the roles are the task's own, ``input`` and ``target`` in all built-in ones. A list
+            where several columns play one part (the 0/1 columns of a multi-label target).
+        confidence: How sure the task is that it is meant, 0 to 1; the highest claim wins an inference.
+        why: The reason, said to the user.
+    """
+
+    roles: dict[str, str | list[str]]
+    confidence: float = 1.0
+    why: str = ""
+
+
+@dataclass
+class Batch:
+    """Tensors for one step.
+
+    Attributes:
+        inputs: Keyword arguments of the network's forward: ``input_ids`` and ``attention_mask`` (batch, length), or
+            ``pixel_values`` (batch, channels, height, width).
+        targets: (batch,) class indices or values, (batch, labels) floats, or (batch, length) class indices with -100 where
+            no loss is counted.
+        indices: (batch,) positions of these examples in their `Examples`.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    targets: torch.Tensor
+    indices: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+
+class Examples(Protocol):
+    """A split, encoded once for one model's preprocessing, from which batches are drawn."""
+
+    lengths: np.ndarray
+    """(n,) cost of each example in tokens (1 for images): batches are bucketed by it."""
+    truncated: int
+    """How many examples were cut to the maximum length."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """The examples at ``indices``, padded to the longest among them."""
+        ...
+
+
+class Task(ABC):
+    """One kind of problem: columns, preprocessing, head, loss, metrics, decoding.
+
+    A task object is fitted to one dataset's labels by `fit`, and is restored from `state` by `from_state`. *Outputs* below
+    are what a trained network says of a split: a list with one float array for each example, (outputs,) for tasks with one
+    answer an example, (words, outputs) for tagging. *Targets* are a list of the same length with the true answers as the
+    task encodes them.
+    """
+
+    name: ClassVar[str]
+    modality: ClassVar[Modality]
+    auto_class: ClassVar[str]
+    """Name of the transformers Auto class that loads a finished model."""
+    peft_type: ClassVar[str | None] = None
+    """PEFT's task type, where it has one."""
+    level: ClassVar[Literal["example", "token"]] = "example"
+    """Whether the head answers once an example or once a token."""
+    problem_type: ClassVar[str | None] = None
+    """transformers' ``config.problem_type`` for a finished model, where it has one."""
+    metric: ClassVar[str]
+    """Name of the metric that is optimised."""
+    maximize: ClassVar[bool] = True
+
+    # -- columns and labels ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def claim(cls, frame: pd.DataFrame, modality: Modality, hints: dict[str, str | list[str]]) -> Columns | None:
+        """Says whether this task fits a table, and with which columns.
+
+        Args:
+            frame: The training rows (all rows when nothing is split yet).
+            modality: ``image`` where the reader found image files, otherwise ``text``.
+            hints: Roles the user fixed, e.g. ``{"target": "label"}``.
+
+        Returns:
+            The mapping, or None when the table cannot be this task.
+        """
+
+    @abstractmethod
+    def __init__(self, columns: Columns) -> None:
+        """An unfitted task over these columns."""
+
+    columns: Columns
+
+    @abstractmethod
+    def fit(self, frame: pd.DataFrame) -> None:
+        """Learns label names (or scale) from the rows. Raises DataError where nothing can be learnt, e.g. one class."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Columns and labels as JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: dict[str, Any]) -> Task:
+        """A fitted task from `state`."""
+
+    @property
+    @abstractmethod
+    def num_outputs(self) -> int:
+        """Outputs of the head."""
+
+    @property
+    @abstractmethod
+    def label_names(self) -> list[str]:
+        """Names of the outputs, in order (``["value"]`` for a regression)."""
+
+    @abstractmethod
+    def strata(self, frame: pd.DataFrame) -> np.ndarray | None:
+        """(n,) keys to stratify a split by, or None where that means nothing."""
+
+    # -- from rows to tensors -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def encode(
+        self, frame: pd.DataFrame, processor: Any, *, max_length: int | None = None, image_size: int | None = None,
+        root: str = ".",
+    ) -> Examples:
+        """Encodes rows for a model.
+
+        Args:
+            frame: Rows; without a target column the examples carry targets that say nothing (zeros or -100).
+            processor: A `luthier.models.processor` object for the task's modality.
+            max_length: Tokens kept, or None for the model's limit.
+            image_size: Side in pixels, or None for the model's own.
+            root: Folder that relative file names in the frame are resolved against.
+        """
+
+    @abstractmethod
+    def targets(self, frame: pd.DataFrame) -> list[np.ndarray]:
+        """The true answers of the rows, encoded; labels that training never saw are -1."""
+
+    # -- learning -------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def loss(
+        self, logits: torch.Tensor, targets: torch.Tensor, *, label_smoothing: float = 0.0,
+        class_weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Loss of each example.
+
+        Args:
+            logits: (batch, outputs) or (batch, length, outputs).
+            targets: As in `Batch`.
+            label_smoothing: In [0, 1).
+            class_weights: (outputs,) or None.
+
+        Returns:
+            (batch,) losses, for tagging the mean over an example's counted words.
+        """
+
+    @abstractmethod
+    def class_weights(self, targets: list[np.ndarray]) -> torch.Tensor | None:
+        """(outputs,) weights n / (classes * count) from training targets, or None where classes mean nothing."""
+
+    @abstractmethod
+    def outputs(self, logits: torch.Tensor, batch: Batch) -> list[np.ndarray]:
+        """Cuts a batch's logits into one float32 array for each example."""
+
+    # -- judging --------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def statistics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        """(n, k) per-example sufficient statistics: sums of rows are all that `summarise` needs.
+
+        This is what makes a bootstrap over thousands of resamples one matrix product.
+        """
+
+    @abstractmethod
+    def summarise(self, totals: np.ndarray) -> dict[str, float]:
+        """Metrics by name, `metric` first, from summed statistics (k,). Values that cannot be formed are NaN."""
+
+    def metrics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> dict[str, float]:
+        """All metrics of a split."""
+        return self.summarise(self.statistics(outputs, targets).sum(axis=0))
+
+    def score(self, metrics: dict[str, float]) -> float:
+        """The objective, higher is better."""
+        value = metrics[self.metric]
+        return value if self.maximize else -value
+
+    @abstractmethod
+    def decode(self, outputs: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        """Predictions for people and files: plain JSON values, ``label`` or ``value`` or ``entities`` first."""
+
+    @abstractmethod
+    def confusion(
+        self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+    ) -> tuple[list[str], np.ndarray] | None:
+        """Row labels and (true, predicted) counts, or None where a confusion matrix means nothing."""
+
+    @abstractmethod
+    def example_losses(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        """(n,) loss of each example, to sort the worst errors by; NaN for unseen labels."""
+
+    @abstractmethod
+    def show(self, frame: pd.DataFrame) -> list[str]:
+        """One line a row that shows its input to a person: the text, the words, or the image's file name."""
+
+    # -- what must be beaten --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def majority(self, train: Sequence[np.ndarray], like: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs, shaped for the rows ``like``, that always say what is most frequent (or the mean) in ``train``."""
+
+    @abstractmethod
+    def classical(
+        self, train: pd.DataFrame, test: pd.DataFrame, *, seed: int, root: str = "."
+    ) -> tuple[str, list[np.ndarray]] | None:
+        """A baseline without a pre-trained model: its name and its outputs on ``test``; None where there is none."""
