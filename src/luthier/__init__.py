@@ -1,1 +1,41 @@
-"""Luthier: fine-tuning, whole."""
+"""Luthier: fine-tuning, whole. The public names, each imported only when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from luthier.errors import LuthierError
+    from luthier.recipe import Recipe
+    from luthier.run.api import load, resume, tune
+    from luthier.run.result import Result
+    from luthier.run.settings import Settings
+    from luthier.space import Space
+
+__version__ = "0.1.0"
+
+__all__ = ["LuthierError", "Recipe", "Result", "Settings", "Space", "__version__", "load", "resume", "tune"]
+
+_HOME = {
+    "LuthierError": "luthier.errors",
+    "Recipe": "luthier.recipe",
+    "Result": "luthier.run.result",
+    "Settings": "luthier.run.settings",
+    "Space": "luthier.space",
+    "load": "luthier.run.api",
+    "resume": "luthier.run.api",
+    "tune": "luthier.run.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'luthier' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,99 @@
+"""The verbs in Python: `tune`, `resume`, `load`. Only gathers arguments; the work is in `run.tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from luthier.errors import SettingError
+from luthier.run.settings import Baseline, Device, Settings
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas as pd
+
+    from luthier.run.progress import Progress
+    from luthier.run.result import Result
+
+    Data = str | Path | pd.DataFrame | dict[str, pd.DataFrame] | datasets.Dataset | datasets.DatasetDict
+
+
+class Options(TypedDict, total=False):
+    """Keywords of `tune`: the fields of `Settings`, where each is described and has its default."""
+
+    task: str | None
+    target: str | None
+    columns: dict[str, str | list[str]]
+    group: str | None
+    split_column: str | None
+    validation: float | None
+    test: float
+    drop_leaks: bool
+    model: str | list[str]
+    budget: str | float
+    trials: int | None
+    strategy: str
+    space: str | dict[str, Any] | None
+    seed: int
+    out: str | Path | None
+    name: str | None
+    store: str | None
+    keep: int
+    baselines: list[Baseline]
+    device: Device
+    threads: int | None
+
+
+def tune(data: Data, *, progress: Progress | None = None, **options: Unpack[Options]) -> Result:
+    """Finds, trains and proves the best fine-tuned model for a data set within a budget.
+
+    Args:
+        data: Path or hub id, a settings file (``.yaml``), a table, a dict of tables by split (``train``,
+            ``validation``, ``test``), or an object of the ``datasets`` package.
+        progress: Told what happens as it happens; None: nothing is shown.
+        **options: As in `Settings`, such as ``budget="15m"`` (the default) or ``model=["minilm"]``.
+
+    Returns:
+        The finished run: ``.model``, ``.predict(inputs)``, ``.trials``, ``.report``, ``.evaluation``,
+        ``.save(folder)``.
+
+    Raises:
+        LuthierError: Anything that a user can mend, before any training starts: settings, data, models.
+    """
+    given: dict[str, Any] = dict(options)
+    if "data" in given:
+        raise SettingError("data was given twice.", "Give it as the first argument only.")
+    if isinstance(data, str | Path):
+        settings, table = Settings.gather(data, given), None
+    else:
+        settings, table = Settings.parse(given), data
+    from luthier.run.tune import tune as run
+
+    return run(settings, data=table, progress=progress)
+
+
+def resume(folder: str | Path, *, budget: str | None = None, progress: Progress | None = None) -> Result:
+    """Continues a run that was stopped or killed; no trial is lost or repeated.
+
+    Args:
+        folder: The run folder.
+        budget: A new budget for the whole run, or ``+10m`` to add to the old one; None: what was left of it.
+        progress: As in `tune`.
+
+    Raises:
+        LuthierError: The folder holds no run, or the budget is not a length of time.
+    """
+    from luthier.run.tune import resume as run
+
+    return run(folder, budget=budget, progress=progress)
+
+
+def load(folder: str | Path) -> Result:
+    """A finished run, to predict with and to look at.
+
+    Raises:
+        RunError: The folder holds no run, or the run has no model yet.
+    """
+    from luthier.run.result import Result
+
+    return Result.load(folder)
