@@ -3,49 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from luthier.recipe import Recipe
 from luthier.space import Space
+from luthier.trial import Order, Report, Status
 
-Status = Literal["running", "completed", "stopped", "failed"]
-
-
-@dataclass(frozen=True)
-class Order:
-    """Start trial ``trial`` with ``recipe``, or take it further, until epoch ``until`` (1-based, inclusive)."""
-
-    trial: int
-    recipe: Recipe
-    until: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """What happened to a trial: one for each epoch (``running``), and one when it ends.
-
-    Attributes:
-        trial: The trial's number, as in its order.
-        epoch: Epochs finished so far (0 if it failed before the first ended).
-        status: ``running`` after an epoch; then exactly one of ``completed`` (it did what was ordered, or stopped early
-            by its own patience), ``stopped`` (the budget or the user ended it) or ``failed``.
-        score: The objective after this epoch, higher is better; NaN where there is none. In the closing report: the best.
-        metrics: All validation metrics after this epoch, by name (``loss`` among them).
-        seconds: Wall-clock seconds since the trial's previous report.
-        peak_memory: Largest memory in bytes seen during the epoch (device memory on a GPU, resident set on a CPU).
-        reason: Why it failed or was stopped; empty otherwise.
-    """
-
-    trial: int
-    epoch: int
-    status: Status
-    score: float
-    metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    peak_memory: int = 0
-    reason: str = ""
-
+__all__ = ["Order", "Report", "Status", "Strategy"]
 
 class Strategy(ABC):
     """Proposes orders and learns from reports.

@@ -1,0 +1,45 @@
+"""The order in which examples are seen: batches of similar length, so that little is padding.
+
+A batch order depends on the seed and the epoch alone, never on what ran before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Batches are cut from pools of this many batches, sorted by length inside a pool: large enough that a batch is nearly
+# uniform in length, small enough that the composition of batches still changes from epoch to epoch.
+POOL = 50
+
+
+def generator(*parts: int) -> np.random.Generator:
+    """A random generator that is a function of its parts (seed, epoch, purpose) alone."""
+    return np.random.default_rng(np.random.SeedSequence(list(parts)))
+
+
+def training_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """All examples once, in random batches of similar length.
+
+    Args:
+        lengths: (n,) cost of each example.
+        batch_size: Examples a batch; the last one may be smaller.
+        seed: The trial's seed.
+        epoch: 1-based epoch.
+
+    Returns:
+        Index arrays that together are a permutation of ``range(n)``.
+    """
+    rng = generator(seed, epoch, 1)
+    order = rng.permutation(len(lengths))
+    if len(np.unique(lengths)) > 1:
+        size = POOL * batch_size
+        pools = [order[start : start + size] for start in range(0, len(order), size)]
+        order = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def evaluation_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """All examples once, longest first: the largest memory need shows at once."""
+    order = np.argsort(-lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
