@@ -239,7 +239,7 @@ class Engine:
 
     def _cacheable(self, recipe: Recipe, network: Network, *splits: Split) -> bool:
         """Whether every epoch would compute the same features, and they fit in memory."""
-        if not network.body_is_frozen or recipe.augmentation != "none":
+        if not network.body_is_frozen or recipe.augmentation != "none" or recipe.init == "scratch":
             return False
         rows = sum(
             int(split.examples.lengths.sum()) if self.task.level == "token" else len(split.examples)

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from luthier.engine.batches import evaluation_batches
 from luthier.models.network import Network
 from luthier.tasks.base import Batch, Examples
 
 EVALUATION_BATCH = 128
+# Targets with this value carry no loss.
+IGNORED = -100
 
 
 @dataclass
@@ -25,37 +28,33 @@ class Features:
 
     Attributes:
         values: (n, width), or (total tokens, width) with ``offsets`` for outputs that keep their tokens.
+        targets: (n, ...), or (total tokens,) with ``offsets``.
         offsets: (n + 1,) where each example's tokens begin and end, or None.
-        examples: What the features were computed from; targets come from there.
+        truncated: Examples that were cut to the maximum length.
     """
 
     values: torch.Tensor
+    targets: torch.Tensor
     offsets: np.ndarray | None
-    examples: Examples
+    truncated: int
 
     def __post_init__(self) -> None:
-        self.truncated = self.examples.truncated
         # Pooled vectors all cost the same.
-        self.lengths = np.ones(len(self.examples), dtype=np.int64) if self.offsets is None else np.diff(self.offsets)
-        self._targets: list[torch.Tensor] | None = None
+        count = len(self.values)
+        self.lengths = np.ones(count, dtype=np.int64) if self.offsets is None else np.diff(self.offsets)
 
     def __len__(self) -> int:
-        return len(self.examples)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory taken, in bytes."""
-        return self.values.numel() * self.values.element_size()
+        return len(self.lengths)
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """Features (batch, width) or zero-padded (batch, length, width), with the targets of these examples."""
+        """Features (batch, width), or (batch, length, width) padded to the longest, with the targets of these examples."""
         if self.offsets is None:
-            features = self.values[torch.as_tensor(indices, dtype=torch.int64)]
-        else:
-            rows = [self.values[self.offsets[i] : self.offsets[i + 1]] for i in indices]
-            features = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        batch = self.examples.batch(indices)
-        return Batch({"features": features.float()}, batch.targets, indices)
+            chosen = torch.as_tensor(indices, dtype=torch.int64)
+            return Batch({"features": self.values[chosen]}, self.targets[chosen], indices)
+        spans = [slice(self.offsets[i], self.offsets[i + 1]) for i in indices]
+        features = pad_sequence([self.values[span] for span in spans], batch_first=True)
+        targets = pad_sequence([self.targets[span] for span in spans], batch_first=True, padding_value=IGNORED)
+        return Batch({"features": features}, targets, indices)
 
 
 def compute(network: Network, examples: Examples, device: torch.device, *, batch_size: int = EVALUATION_BATCH) -> Features:
@@ -68,17 +67,23 @@ def compute(network: Network, examples: Examples, device: torch.device, *, batch
         batch_size: Examples a forward pass.
     """
     network.to(device).eval()
-    rows: list[torch.Tensor | None] = [None] * len(examples)
+    rows: dict[int, torch.Tensor] = {}
+    targets: dict[int, torch.Tensor] = {}
     ragged = False
-    with torch.inference_mode():
+    with torch.no_grad():
         for indices in evaluation_batches(examples.lengths, batch_size):
             batch = examples.batch(indices)
-            features = network.features(**{k: v.to(device) for k, v in batch.inputs.items()}).cpu()
+            features = network.features(**{k: v.to(device) for k, v in batch.inputs.items()}).float().cpu()
             ragged = features.ndim == 3
             for row, index in enumerate(indices):
-                rows[index] = features[row, : examples.lengths[index]].clone() if ragged else features[row].clone()
-    kept = [row for row in rows if row is not None]
+                # Copies, so that no padded batch is kept alive by a view of it.
+                end = int(examples.lengths[index])
+                rows[index] = features[row, :end].clone() if ragged else features[row].clone()
+                targets[index] = batch.targets[row, :end] if ragged else batch.targets[row]
+    order = range(len(examples))
     if not ragged:
-        return Features(torch.stack(kept), None, examples)
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in kept])]).astype(np.int64)
-    return Features(torch.cat(kept), offsets, examples)
+        values = torch.stack([rows[i] for i in order])
+        return Features(values, torch.stack([targets[i] for i in order]), None, examples.truncated)
+    offsets = np.concatenate([[0], np.cumsum([len(rows[i]) for i in order])]).astype(np.int64)
+    values = torch.cat([rows[i] for i in order])
+    return Features(values, torch.cat([targets[i] for i in order]), offsets, examples.truncated)
