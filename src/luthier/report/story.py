@@ -115,6 +115,8 @@ class Story:
         next_commands: What to try next, one command each.
         notes: Anything else a reader should know.
         created: When the run ended, as an ISO date.
+        image_root: Folder that the file names of image inputs resolve against, to show the worst errors as pictures;
+            empty where inputs are no images.
     """
 
     run: str
@@ -142,3 +144,4 @@ class Story:
     next_commands: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     created: str = ""
+    image_root: str = ""
