@@ -1,4 +1,4 @@
-"""`Settings`: what a run can be told, by the command line, a YAML file or Python. Checks it and does no more."""
+"""`Settings`: what a run can be told, by command line, YAML file or Python; checked here, used elsewhere."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Text = Annotated[str, BeforeValidator(_as_text)]
 
 
 class Settings(BaseModel):
-    """All settings of one run, immutable, each with a default. Relative paths start where the process does."""
+    """All settings of one run: immutable, each with a default. Relative paths start at the current folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,0 +1,185 @@
+"""What verbs print when they are done: tables, JSON, a finished run. Progress lives in `cli.progress`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from luthier.evaluate.baselines import Baseline
+    from luthier.evaluate.evaluation import Evaluation
+    from luthier.run.result import Result
+
+WIDE = 160  # columns where nobody looks at a screen: lines in files and pipes are not folded
+
+FILES = {
+    "model": "the model, for from_pretrained",
+    "model/README.md": "its model card",
+    "report.html": "the report; opens in a browser",
+    "trials.csv": "every trial: settings, score, cost",
+    "study.sqlite": "the study, for luthier resume",
+}
+
+
+def console() -> Console:
+    """A console on standard output that takes users' texts as they are; colour only on a terminal that wants it."""
+    from rich.console import Console
+
+    return Console(
+        file=sys.stdout,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        width=None if sys.stdout.isatty() else WIDE,
+    )
+
+
+def clean(value: Any) -> Any:
+    """JSON values: data classes become mappings, arrays lists, paths text, and what is not finite None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: clean(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [clean(item) for item in value]
+    if hasattr(value, "tolist"):
+        return clean(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def print_json(value: Any, indent: int | None = None) -> None:
+    """Prints one JSON value, on one line unless ``indent`` is given."""
+    sys.stdout.write(json.dumps(clean(value), indent=indent, ensure_ascii=False) + "\n")
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Prints a table; columns of numbers stand to the right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for position, header in enumerate(headers):
+        numbers = bool(rows) and all(_is_number(row[position]) for row in rows)
+        table.add_column(header, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(text(cell) for cell in row))
+    console().print(table)
+
+
+def decimal(value: float | None, places: int = 3) -> str:
+    """A number with fixed places; a dash where there is none."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{places}f}"
+
+
+def text(value: Any) -> str:
+    """A cell: lists joined by commas, nothing for None."""
+    if value is None:
+        return ""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def metric_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Name, value and 95% interval of each metric, the optimised one first."""
+    unknown = (math.nan, math.nan)
+    intervals = {name: evaluation.intervals.get(name, unknown) for name in evaluation.metrics}
+    return [
+        {"metric": name, "value": value, "low": intervals[name][0], "high": intervals[name][1]}
+        for name, value in evaluation.metrics.items()
+    ]
+
+
+def print_result(result: Result) -> None:
+    """Prints a finished run: the test result, the baselines beside it, the files, and what to do next."""
+    out = console()
+    evaluation = result.evaluation
+    out.print()
+    out.print(_headline(evaluation), style="bold")
+    _print_comparison(evaluation)
+    for line in _facts(result.summary()):
+        out.print(line)
+    folder = Path(result.folder)
+    out.print()
+    out.print(f"{folder}/", style="bold")
+    for name, meaning in FILES.items():
+        if (folder / name).exists():
+            out.print(f"  {name:<16} {meaning}")
+    out.print()
+    out.print("next", style="bold")
+    for command in next_commands(folder):
+        out.print(f"  {command}", soft_wrap=True)
+
+
+def next_commands(folder: Path) -> list[str]:
+    """Commands that make sense after a run."""
+    name = shlex.quote(str(folder))
+    return [
+        f"luthier predict {name} INPUT",
+        f"luthier evaluate {name} DATA",
+        f"luthier resume {name} --budget +10m",
+    ]
+
+
+def _headline(evaluation: Evaluation) -> str:
+    low, high = evaluation.interval
+    interval = (
+        f" (95% interval {low:.3f} to {high:.3f})" if math.isfinite(low) and math.isfinite(high) else ""
+    )
+    return f"test {evaluation.metric} {decimal(evaluation.value)}{interval}, {evaluation.n:,} examples"
+
+
+def _print_comparison(evaluation: Evaluation) -> None:
+    if not evaluation.baselines:
+        return
+    low, high = evaluation.interval
+    rows = [["this run", decimal(evaluation.value), _range(low, high), "", ""]]
+    rows += [_baseline_row(baseline, evaluation.metric) for baseline in evaluation.baselines]
+    print_table(["", evaluation.metric, "95% interval", "this run is better by", "seconds"], rows)
+
+
+def _baseline_row(baseline: Baseline, metric: str) -> list[str]:
+    by = ""
+    if baseline.difference is not None:
+        by = f"{baseline.difference:+.3f}"
+        if baseline.difference_interval is not None:
+            by += f" ({_range(*baseline.difference_interval)})"
+    return [
+        baseline.name,
+        decimal(baseline.metrics.get(metric)),
+        _range(*baseline.interval),
+        by,
+        decimal(baseline.seconds, 1),
+    ]
+
+
+def _facts(summary: Mapping[str, Any]) -> list[str]:
+    """What the summary says of the winner and of the search; what it leaves out is not mentioned."""
+    from luthier.run.duration import format_duration
+
+    lines = []
+    chosen = ", ".join(text(summary[key]) for key in ("model", "recipe") if summary.get(key))
+    if chosen:
+        lines.append(f"chosen: {chosen}")
+    if summary.get("trials") is not None:
+        failed = f", {summary['failed']} failed" if summary.get("failed") else ""
+        spent = f" in {format_duration(summary['spent'])}" if summary.get("spent") is not None else ""
+        lines.append(f"trials: {summary['trials']}{failed}{spent}")
+    return lines
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.3f} to {high:.3f}" if math.isfinite(low) and math.isfinite(high) else "-"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or (
+        isinstance(value, str) and value[:1].lstrip("-+").isdigit() and " " not in value
+    )

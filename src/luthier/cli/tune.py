@@ -1,0 +1,68 @@
+"""``luthier tune``: the main job. Gathers settings, shows progress, and prints what came out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from luthier.cli import options as o
+
+
+def tune(
+    data: o.Data,
+    task: o.Task = None,
+    target: o.Target = None,
+    column: o.Column = None,
+    group: o.Group = None,
+    split_column: o.SplitColumn = None,
+    model: o.Model = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", "-b", metavar="TIME", help="Wall-clock time: 15m (the default), 90s, 1h30m."
+        ),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Stop after this many trials.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="Search strategy: random (the default), grid.")] = None,
+    space: Annotated[str | None, typer.Option(help="YAML file with what is varied.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Run folder, new or empty; runs/NAME-TIME if not given.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; the data set's if not given.")] = None,
+    seed: o.Seed = None,
+    validation: o.Validation = None,
+    test: o.Test = None,
+    drop_leaks: o.DropLeaks = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare with majority, classical, probe or scratch; repeatable; all if not given."
+        ),
+    ] = None,
+    keep: Annotated[int | None, typer.Option(help="Trials whose checkpoints are kept (3).")] = None,
+    store: Annotated[str | None, typer.Option(help="Database URL of the study.")] = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the result.")] = False,
+) -> None:
+    """Find, train and prove the best model for DATA.
+
+    Ctrl-C ends the search early and still leaves the best model so far; a second one aborts.
+    """
+    settings = o.gather(
+        data, column, task=task, target=target, group=group, split_column=split_column, model=model,
+        budget=budget, trials=trials, strategy=strategy, space=space, out=out, name=name, seed=seed,
+        validation=validation, test=test, drop_leaks=drop_leaks, baselines=baseline, keep=keep, store=store,
+        device=device, threads=threads,
+    )  # fmt: skip
+    from luthier.cli.output import print_result
+    from luthier.cli.progress import showing
+    from luthier.run.tune import tune as run
+
+    with showing(quiet) as progress:
+        result = run(settings, progress=progress)
+    print_result(result)
+
+
+VERB = tune
