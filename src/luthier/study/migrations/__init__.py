@@ -1,0 +1,1 @@
+"""Alembic's environment and revisions of the store; `luthier.study.database` runs them when a database is opened."""

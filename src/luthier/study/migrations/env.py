@@ -1,0 +1,14 @@
+"""Runs the revisions on the connection, and inside the transaction, that `luthier.study.database` hands over."""
+
+from alembic import context
+
+from luthier.study.tables import VERSION_TABLE, Base
+
+# Batch mode copies a table to alter it, the only way in SQLite.
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    version_table=VERSION_TABLE,
+    render_as_batch=True,
+)
+context.run_migrations()

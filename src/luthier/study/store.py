@@ -1,0 +1,411 @@
+"""`Store`: where a run, its trials and their epochs are kept, so that a process killed at any moment loses and doubles nothing.
+
+It records what it is told; when trials run and what they are is the study loop's affair.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.orm import Session
+
+from luthier.errors import RunError
+from luthier.recipe import Recipe
+from luthier.study.database import WRITE, connect, plain_errors
+from luthier.study.tables import EpochRow, RunRow, TrialRow
+from luthier.trial import Order, Report
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as it is stored: see `Store.create_run` for what the fields mean."""
+
+    id: str
+    name: str
+    created: dt.datetime
+    updated: dt.datetime
+    status: str
+    settings: dict[str, Any]
+    seed: int
+    budget: float | None
+    spent: float
+    task: str
+    data_fingerprint: str
+    folder: str
+    best_trial: int | None
+    strategy_state: dict[str, Any] | None
+    versions: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A trial that was running when the process ended.
+
+    Attributes:
+        number: Its number.
+        recipe: What it was trained with.
+        seed: Its seed.
+        until: The epoch its latest order goes to.
+        resumed_from: Epochs finished when that order began; what was reported since is deleted when it is started again.
+        attempts: How often that order was started.
+    """
+
+    number: int
+    recipe: Recipe
+    seed: int
+    until: int
+    resumed_from: int
+    attempts: int
+
+    @property
+    def order(self) -> Order:
+        """The order to give again."""
+        return Order(self.number, self.recipe, self.until, self.seed)
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+class Store:
+    """Runs, trials and epochs in a database.
+
+    Each call is one transaction: when it returns, what it says is on disk; when it fails, or the process is killed, nothing
+    of it is. Calls that take ``strategy_state`` save it in the same transaction, so the strategy always continues from
+    exactly the reports that are stored. Not to be shared between threads; any number of processes may have the same
+    database open.
+
+    Args:
+        location: Path of a SQLite file (made, with its folder, if absent), or an SQLAlchemy URL such as
+            ``postgresql+psycopg://user@host/name``. An older database is upgraded.
+
+    Raises:
+        RunError: From here and from every method: the database cannot be read or written, is damaged, or is newer than this
+            version; or there is no such run.
+    """
+
+    def __init__(self, location: str | Path) -> None:
+        self._engine, self.location = connect(location)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # -- runs -----------------------------------------------------------------------------------------------------------
+
+    def create_run(
+        self,
+        *,
+        name: str = "",
+        settings: dict[str, Any] | None = None,
+        seed: int = 0,
+        budget: float | None = None,
+        task: str = "",
+        data_fingerprint: str = "",
+        folder: str = "",
+        versions: dict[str, Any] | None = None,
+        strategy_state: dict[str, Any] | None = None,
+    ) -> str:
+        """Adds a run with status ``running``.
+
+        Args:
+            name: For people; need not be unique.
+            settings: Everything the user set, JSON values.
+            seed: Seed of the run.
+            budget: Seconds it may take, or None.
+            task: Name of the task.
+            data_fingerprint: Tells whether a resumed run still has the same data.
+            folder: Path of the run folder.
+            versions: Versions of Luthier and of what it stands on.
+            strategy_state: The strategy's state before its first order.
+
+        Returns:
+            The run's id, a UUID.
+        """
+        run, now = str(uuid.uuid4()), _now()
+        with self._writing() as session:
+            session.add(
+                RunRow(
+                    id=run, name=name, created=now, updated=now, status="running", settings=settings or {}, seed=seed,
+                    budget=budget, spent=0.0, task=task, data_fingerprint=data_fingerprint, folder=folder,
+                    best_trial=None, strategy_state=strategy_state, versions=versions or {},
+                )
+            )
+        return run
+
+    def run(self, run: str) -> RunRecord:
+        """The run with this id."""
+        with self._reading() as session:
+            return _record(self._run_row(session, run))
+
+    def runs(self) -> list[RunRecord]:
+        """All runs, newest first."""
+        with self._reading() as session:
+            return [_record(row) for row in session.scalars(select(RunRow).order_by(RunRow.created.desc(), RunRow.id))]
+
+    def save_progress(
+        self,
+        run: str,
+        *,
+        status: str | None = None,
+        spent: float | None = None,
+        strategy_state: dict[str, Any] | None = None,
+    ) -> None:
+        """Saves what is given of: the status (``running`` when resumed), seconds spent, and the strategy's state."""
+        with self._writing() as session:
+            row = self._run_row(session, run)
+            row.status = row.status if status is None else status
+            _progress(row, spent, strategy_state)
+
+    def finish_run(self, run: str, status: str, best: int | None = None, *, spent: float | None = None) -> None:
+        """Closes a run as ``completed``, ``stopped`` or ``failed``, with its best trial's number."""
+        with self._writing() as session:
+            row = self._run_row(session, run)
+            row.status, row.best_trial = status, best
+            _progress(row, spent, None)
+
+    # -- trials ---------------------------------------------------------------------------------------------------------
+
+    def start_trial(self, run: str, order: Order, *, strategy_state: dict[str, Any] | None = None) -> None:
+        """`start_trials` with one order."""
+        self.start_trials(run, [order], strategy_state=strategy_state)
+
+    def start_trials(
+        self, run: str, orders: Sequence[Order], *, strategy_state: dict[str, Any] | None = None
+    ) -> None:
+        """Records that orders begin, and the strategy's state after it gave them, in one transaction.
+
+        A completed trial whose order goes to a later epoch goes on: its epochs stay. Any other trial that was started
+        before starts again: ``attempts`` rises by one, and what it reported since its latest order began is deleted.
+
+        Args:
+            run: The run's id.
+            orders: What begins.
+            strategy_state: The strategy's state after ``ask`` returned these orders.
+        """
+        with self._writing() as session:
+            row = self._run_row(session, run)
+            for order in orders:
+                self._start(session, run, order)
+            _progress(row, None, strategy_state)
+
+    def _start(self, session: Session, run: str, order: Order) -> None:
+        trial = session.scalar(select(TrialRow).where(TrialRow.run_id == run, TrialRow.number == order.trial))
+        if trial is None:
+            trial = TrialRow(
+                run_id=run, number=order.trial, resumed_from=0, attempts=0, started=_now(),
+                epochs=0, seconds=0.0, peak_memory=0,
+            )
+            session.add(trial)
+        elif trial.status == "completed" and order.until > trial.until:
+            trial.resumed_from, trial.attempts = trial.epochs, 0
+        else:
+            session.execute(
+                delete(EpochRow).where(EpochRow.trial_id == trial.id, EpochRow.epoch > trial.resumed_from)
+            )
+        trial.recipe, trial.seed, trial.until = order.recipe.model_dump(), order.seed, order.until
+        trial.status, trial.reason, trial.ended = "running", "", None
+        trial.attempts += 1
+        session.flush()
+        _summarise(session, trial)
+
+    def report(
+        self,
+        run: str,
+        report: Report,
+        *,
+        spent: float | None = None,
+        strategy_state: dict[str, Any] | None = None,
+    ) -> None:
+        """Records an epoch (``running``) or the end of a trial, with what follows from it, in one transaction.
+
+        An epoch reported twice replaces the first. Until its closing report, which has the last word, a trial's score and
+        best epoch are those of its best epoch so far (of equals the one with the lower loss). Its seconds are the sum
+        over its epochs, plus those of the closing report.
+
+        Args:
+            run: The run's id.
+            report: What happened.
+            spent: Seconds the run has taken so far.
+            strategy_state: The strategy's state after this report was told to it.
+        """
+        with self._writing() as session:
+            row = self._run_row(session, run)
+            trial = self._trial_row(session, run, report.trial)
+            if report.status == "running":
+                self._add_epoch(session, trial, report)
+            _summarise(session, trial)
+            if report.status != "running":
+                _close(session, trial, report)
+            trial.peak_memory = max(trial.peak_memory, report.peak_memory)
+            _progress(row, spent, strategy_state)
+
+    def finish_trial(self, run: str, report: Report, **also: Any) -> None:
+        """`report` for a closing report; raises ValueError for a ``running`` one."""
+        if report.status == "running":
+            raise ValueError("a trial ends as completed, stopped or failed")
+        self.report(run, report, **also)
+
+    def _add_epoch(self, session: Session, trial: TrialRow, report: Report) -> None:
+        session.execute(delete(EpochRow).where(EpochRow.trial_id == trial.id, EpochRow.epoch == report.epoch))
+        metrics = {name: float(value) for name, value in report.metrics.items()}
+        session.add(
+            EpochRow(
+                trial_id=trial.id, epoch=report.epoch, score=float(report.score), metrics=metrics,
+                seconds=float(report.seconds), peak_memory=int(report.peak_memory),
+            )
+        )
+        session.flush()
+
+    def unfinished_trials(self, run: str) -> list[Unfinished]:
+        """Trials that are ``running``, by number: after a crash, those to start again before anything new is asked for."""
+        with self._reading() as session:
+            self._run_row(session, run)
+            running = select(TrialRow).where(TrialRow.run_id == run, TrialRow.status == "running")
+            return [
+                Unfinished(
+                    row.number, Recipe.parse(row.recipe), row.seed, row.until, row.resumed_from, row.attempts
+                )
+                for row in session.scalars(running.order_by(TrialRow.number))
+            ]
+
+    def recipe(self, run: str, trial: int) -> Recipe:
+        """What a trial was trained with."""
+        with self._reading() as session:
+            return Recipe.parse(self._trial_row(session, run, trial).recipe)
+
+    # -- tables ---------------------------------------------------------------------------------------------------------
+
+    def trials(self, run: str) -> pd.DataFrame:
+        """One row a trial, by number.
+
+        Columns: ``number``, ``status``, ``score``, ``loss`` (validation loss of the best epoch), ``best_epoch``, ``epochs``
+        (trained), ``seconds``, ``peak_memory`` (bytes), ``trainable_parameters``, ``total_parameters``, ``reason``, ``seed``,
+        ``attempts``, ``started``, ``ended``, then every setting of the recipe by its name (its ``epochs``, the most that
+        were allowed, as ``recipe_epochs``).
+        """
+        with self._reading() as session:
+            self._run_row(session, run)
+            rows = session.scalars(select(TrialRow).where(TrialRow.run_id == run).order_by(TrialRow.number)).all()
+        settings = {name: _column(name) for name in Recipe.model_fields}
+        table = [
+            {column: getattr(row, column) for column in _TRIAL_COLUMNS}
+            | {column: row.recipe.get(name) for name, column in settings.items()}
+            for row in rows
+        ]
+        frame = pd.DataFrame(table, columns=[*_TRIAL_COLUMNS, *settings.values()])
+        counts = ("best_epoch", "trainable_parameters", "total_parameters")
+        return frame.astype({column: "Int64" for column in counts} | dict.fromkeys(("score", "loss", "seconds"), "float64"))
+
+    def epochs(self, run: str) -> pd.DataFrame:
+        """One row an epoch, by trial and epoch: ``trial``, ``epoch``, ``score``, ``seconds``, ``peak_memory``, each metric."""
+        columns = ["trial", "epoch", "score", "seconds", "peak_memory"]
+        with self._reading() as session:
+            self._run_row(session, run)
+            joined = select(TrialRow.number, EpochRow).join(TrialRow, EpochRow.trial_id == TrialRow.id)
+            ordered = joined.where(TrialRow.run_id == run).order_by(TrialRow.number, EpochRow.epoch)
+            rows = session.execute(ordered).all()
+        metrics = list(dict.fromkeys(name for _, row in rows for name in row.metrics if name not in columns))
+        table = [
+            {"trial": number} | {column: getattr(row, column) for column in columns[1:]}
+            | {name: row.metrics.get(name, math.nan) for name in metrics}
+            for number, row in rows
+        ]
+        return pd.DataFrame(table, columns=columns + metrics)
+
+    # -- sessions -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self) -> Iterator[Session]:
+        with plain_errors(self.location), self._engine.connect() as connection, _session(connection) as session:
+            yield session
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with plain_errors(self.location), self._engine.connect().execution_options(**WRITE) as connection:
+            with _session(connection) as session, session.begin():
+                yield session
+
+    def _run_row(self, session: Session, run: str) -> RunRow:
+        row = session.get(RunRow, run)
+        if row is None:
+            raise RunError(f"The store {self.location!r} has no run {run!r}.", "See the runs it has: luthier runs")
+        return row
+
+    def _trial_row(self, session: Session, run: str, number: int) -> TrialRow:
+        row = session.scalar(select(TrialRow).where(TrialRow.run_id == run, TrialRow.number == number))
+        if row is None:
+            raise RunError(f"Run {run!r} in the store {self.location!r} has no trial {number}.")
+        return row
+
+
+_TRIAL_COLUMNS = [
+    "number", "status", "score", "loss", "best_epoch", "epochs", "seconds", "peak_memory", "trainable_parameters",
+    "total_parameters", "reason", "seed", "attempts", "started", "ended",
+]  # fmt: skip
+
+
+def _column(setting: str) -> str:
+    return f"recipe_{setting}" if setting in _TRIAL_COLUMNS else setting
+
+
+def _session(connection: Connection) -> Session:
+    return Session(connection, expire_on_commit=False, autoflush=False)
+
+
+def _record(row: RunRow) -> RunRecord:
+    return RunRecord(**{name: getattr(row, name) for name in RunRecord.__dataclass_fields__})
+
+
+def _progress(row: RunRow, spent: float | None, strategy_state: dict[str, Any] | None) -> None:
+    row.updated = _now()
+    row.spent = row.spent if spent is None else spent
+    if strategy_state is not None:
+        row.strategy_state = strategy_state
+
+
+def _summarise(session: Session, trial: TrialRow) -> None:
+    """Works the trial's sums out from its epochs, so that they cannot drift from them."""
+    rows = session.scalars(select(EpochRow).where(EpochRow.trial_id == trial.id).order_by(EpochRow.epoch)).all()
+    scored = [row for row in rows if not math.isnan(row.score)]
+    best = max(scored, key=lambda row: (row.score, -_loss(row)), default=None)
+    trial.score, trial.best_epoch = (math.nan, None) if best is None else (best.score, best.epoch)
+    trial.loss = math.nan if best is None else _loss(best)
+    trial.epochs = rows[-1].epoch if rows else 0
+    trial.seconds = sum(row.seconds for row in rows)
+    trial.peak_memory = max((row.peak_memory for row in rows), default=0)
+
+
+def _loss(row: EpochRow) -> float:
+    loss: float = row.metrics.get("loss", math.nan)
+    return loss
+
+
+def _close(session: Session, trial: TrialRow, report: Report) -> None:
+    """Takes over what a closing report says, where it says something."""
+    trial.status, trial.reason, trial.ended = report.status, report.reason, _now()
+    trial.seconds += report.seconds
+    trial.trainable_parameters = report.trainable or trial.trainable_parameters
+    trial.total_parameters = report.parameters or trial.total_parameters
+    trial.score = trial.score if math.isnan(report.score) else float(report.score)
+    if report.best_epoch:
+        best = session.scalar(
+            select(EpochRow).where(EpochRow.trial_id == trial.id, EpochRow.epoch == report.best_epoch)
+        )
+        trial.best_epoch, trial.loss = report.best_epoch, math.nan if best is None else _loss(best)
