@@ -29,7 +29,7 @@ class Verbs(TyperGroup):
             sys.stdout.flush()
             return result
         except BrokenPipeError:
-            # The reader has gone: what is still buffered goes nowhere, or the interpreter complains at its end.
+            # The reader has gone: what is buffered goes nowhere, or the interpreter complains at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(PIPE_CLOSED) from None
         except KeyboardInterrupt:
@@ -48,7 +48,7 @@ class Verbs(TyperGroup):
 
 
 def describe(error: Exception) -> str:
-    """What the user is told of an exception: the message and hint of a `LuthierError`, one line about a bug."""
+    """What the user is told: the message and hint of a `LuthierError`, or one line about a bug."""
     if isinstance(error, LuthierError):
         return f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else "")
     said = " ".join(str(error).split())
@@ -87,7 +87,7 @@ def options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line, then ends the process: 0, 1 (a bug), 2 (the user's to mend), 130 (interrupted)."""
+    """Ends the process with 0, 1 (a bug), 2 (the user's to mend) or 130 (interrupted)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     own = given[: given.index("--")] if "--" in given else given
     if "--debug" in own:

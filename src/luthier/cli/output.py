@@ -30,7 +30,7 @@ FILES = {
 
 
 def console() -> Console:
-    """A console on standard output that takes users' texts as they are; colour only on a terminal that wants it."""
+    """A console on standard output that takes users' texts as they are; rich minds NO_COLOR and pipes."""
     from rich.console import Console
 
     return Console(

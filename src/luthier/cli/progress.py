@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
 
     from luthier.run.progress import Progress
-    from luthier.search.base import Report
+    from luthier.trial import Report
 
 SHOWN = 5  # trials in the live table
 BAR = 32  # characters

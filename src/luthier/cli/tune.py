@@ -37,7 +37,8 @@ def tune(
     baseline: Annotated[
         list[str] | None,
         typer.Option(
-            help="Compare with majority, classical, probe or scratch; repeatable; all if not given."
+            metavar="KIND",
+            help="Compare with majority, classical, probe or scratch; repeatable; all if not given.",
         ),
     ] = None,
     keep: Annotated[int | None, typer.Option(help="Trials whose checkpoints are kept (3).")] = None,

@@ -1,0 +1,378 @@
+"""What each verb hands to the run functions, and what it prints of their answers."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jsonschema
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from luthier.cli.main import app
+from luthier.evaluate.baselines import Baseline
+from luthier.evaluate.evaluation import Evaluation
+from luthier.run.settings import Settings
+
+runner = CliRunner()
+
+EVALUATION = Evaluation(
+    metric="accuracy",
+    maximize=True,
+    metrics={"accuracy": 0.9512, "macro_f1": math.nan},
+    intervals={"accuracy": (0.93, 0.97), "macro_f1": (math.nan, math.nan)},
+    n=1234,
+    baselines=[
+        Baseline("majority [class]", {"accuracy": 0.2}, (0.18, 0.22), 0.1, "", 0.7512, (0.7, 0.8)),
+        Baseline("from scratch", {"accuracy": 0.5}, (0.4, 0.6), 12.0),
+    ],
+)  # fmt: skip
+
+
+@dataclass
+class FakeResult:
+    folder: Path
+    evaluation: Evaluation = field(default_factory=lambda: EVALUATION)
+    asked: list = field(default_factory=list)
+
+    def summary(self):
+        return {
+            "model": "minilm",
+            "recipe": "full",
+            "trials": 7,
+            "failed": 1,
+            "spent": 61.0,
+            "score": math.nan,
+        }
+
+    def evaluate(self, data):
+        self.asked.append(data)
+        return self.evaluation
+
+    def predict(self, inputs):
+        self.asked.append(inputs)
+        return [{"label": f"é{i}", "scores": {"a": 0.5}} for i in range(len(inputs))]
+
+
+@pytest.fixture
+def api(monkeypatch, tmp_path):
+    """Stands in for the run floor, and remembers what it was asked."""
+    folder = tmp_path / "run 1"
+    (folder / "model").mkdir(parents=True)
+    (folder / "report.html").write_text("")
+    result = FakeResult(folder)
+    calls = types.SimpleNamespace(result=result, folder=folder, tuned=[], resumed=[], loaded=[])
+
+    def tune(settings, *, progress=None, data=None):
+        calls.tuned.append((settings, progress, data))
+        return result
+
+    def resume(run, *, budget=None, progress=None):
+        calls.resumed.append((run, budget))
+        return result
+
+    class Result:
+        @staticmethod
+        def load(run):
+            calls.loaded.append(run)
+            return result
+
+    for name, values in {
+        "tune": {"tune": tune, "resume": resume},
+        "result": {"Result": Result},
+        "inspect": {},
+        "folder": {},
+    }.items():
+        module = types.ModuleType(f"luthier.run.{name}")
+        vars(module).update(values)
+        monkeypatch.setitem(sys.modules, f"luthier.run.{name}", module)
+        setattr(calls, f"{name}_module", module)
+    return calls
+
+
+def invoke(*arguments, code=0, input=None):
+    done = runner.invoke(app, [str(argument) for argument in arguments], input=input)
+    assert done.exit_code == code, done.output
+    return done
+
+
+# -- tune and resume ---------------------------------------------------------------------------------------
+
+EVERY = {
+    "task": "text-classification", "target": "kind", "group": "author", "split_column": "part",
+    "model": ["a", "b"], "budget": "5m", "trials": 4, "strategy": "grid", "space": "space.yaml",
+    "out": "runs/x", "name": "x", "seed": 3, "validation": 0.1, "test": 0.3,
+    "baselines": ["majority", "probe"], "keep": 2, "store": "sqlite:///s.sqlite",
+    "device": "cpu", "threads": 2,
+}  # fmt: skip
+
+
+def test_every_setting_has_an_option_and_arrives(api):
+    arguments = []
+    for name, value in EVERY.items():
+        option = "--" + {"baselines": "baseline"}.get(name, name).replace("_", "-")
+        for item in value if isinstance(value, list) else [value]:
+            arguments += [option, item]
+    invoke("tune", "d.csv", *arguments, "--column", "input=title", "--column", "input=body", "--drop-leaks")
+    settings = api.tuned[0][0]
+    assert settings == Settings.parse(
+        {"data": "d.csv", **EVERY, "columns": {"input": ["title", "body"]}, "drop_leaks": True}
+    )
+    assert set(Settings.model_fields) == {"data", "columns", "drop_leaks", *EVERY}
+
+
+def test_options_left_out_stay_the_defaults(api):
+    invoke("tune", "d.csv")
+    assert api.tuned[0][0] == Settings.parse({"data": "d.csv"})
+
+
+def test_options_override_a_settings_file(api, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("data: d.csv\nbudget: 2h\nseed: 5\ndrop_leaks: true\n")
+    invoke("tune", path, "--budget=5m", "--keep-leaks")
+    assert api.tuned[0][0] == Settings.parse(
+        {"data": "d.csv", "budget": "5m", "seed": 5, "drop_leaks": False}
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--budget", "soon"], "'soon'"),
+        (["--column", "kind"], "role=name"),
+        (["--column", "=kind"], "role=name"),
+        (["--device", "tpu"], "'tpu'"),
+        (["--baseline", "luck"], "luck"),
+        (["--test", "1.5"], "1.5"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_runs(api, arguments, words):
+    assert words in invoke("tune", "d.csv", *arguments, code=2).stderr
+    assert not api.tuned
+
+
+def test_the_end_shows_test_result_baselines_files_and_next_commands(api):
+    shown = invoke("tune", "d.csv").stdout
+    assert "test accuracy 0.951 (95% interval 0.930 to 0.970), 1,234 examples" in shown
+    assert "majority [class]" in shown and "+0.751 (0.700 to 0.800)" in shown and "from scratch" in shown
+    assert "chosen: minilm, full" in shown and "trials: 7, 1 failed in 1m01s" in shown
+    assert "report.html" in shown and "trials.csv" not in shown
+    assert f"luthier predict '{api.folder}' INPUT" in shown and "--budget +10m" in shown
+
+
+def test_quiet_runs_without_progress(api):
+    invoke("tune", "d.csv", "--quiet")
+    invoke("tune", "d.csv")
+    assert api.tuned[0][1] is None and api.tuned[1][1] is not None
+
+
+def test_resume_hands_on_its_budget(api):
+    invoke("resume", api.folder, "--budget", "+10m")
+    invoke("resume", api.folder)
+    assert api.resumed == [(str(api.folder), "+10m"), (str(api.folder), None)]
+    assert "'+soon'" in invoke("resume", api.folder, "--budget", "+soon", code=2).stderr.replace(
+        "'soon'", "'+soon'"
+    )
+    assert len(api.resumed) == 2
+
+
+# -- predict and evaluate ----------------------------------------------------------------------------------
+
+
+def test_a_text_is_predicted_and_shown_as_it_was_given(api):
+    done = invoke("predict", "run", "Ünïcode is fine")
+    assert api.loaded == ["run"] and api.result.asked == [["Ünïcode is fine"]]
+    assert json.loads(done.stdout) == {"input": "Ünïcode is fine", "label": "é0", "scores": {"a": 0.5}}
+    assert "é0" in done.stdout
+
+
+def test_lines_of_standard_input(api):
+    done = invoke("predict", "run", "-", input="one\r\n\ntwo")
+    assert api.result.asked == [["one", "", "two"]] and len(done.stdout.splitlines()) == 3
+
+
+def test_lines_of_a_text_file(api, tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("one\ntwo\n")
+    invoke("predict", "run", path)
+    assert api.result.asked == [["one", "two"]]
+
+
+def test_a_folder_of_images_in_order(api, tmp_path):
+    for name in ("b.png", "a.JPG", "sub/c.jpeg", "notes.md"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(b"")
+    invoke("predict", "run", tmp_path / "images")
+    assert [Path(item).name for item in api.result.asked[0]] == ["a.JPG", "b.png", "c.jpeg"]
+
+
+def test_a_table_goes_in_as_its_rows(api, monkeypatch, tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("text\na\nb\n")
+    frame = pd.DataFrame({"text": ["a", "b"], "__row__": [2, 3]})
+    dataset = types.SimpleNamespace(splits={"train": frame})
+    monkeypatch.setattr("luthier.data.read", lambda source: dataset, raising=False)
+    done = invoke("predict", "run", path)
+    pd.testing.assert_frame_equal(api.result.asked[0], frame)
+    assert [json.loads(line)["row"] for line in done.stdout.splitlines()] == [2, 3]
+
+
+@pytest.mark.parametrize("name", ["absent.csv", "absent.png", "deep/absent.txt"])
+def test_what_looks_like_a_file_but_is_none_is_not_a_text(api, name):
+    assert f"There is no file '{name}'" in invoke("predict", "run", name, code=2).stderr
+
+
+def test_a_very_long_text_is_still_a_text(api):
+    invoke("predict", "run", "word " * 2000)
+    assert len(api.result.asked) == 1
+
+
+def test_nothing_to_predict_for_is_an_error(api, tmp_path):
+    (tmp_path / "x.txt").write_text("")
+    assert "nothing to predict" in invoke("predict", "run", tmp_path / "x.txt", code=2).stderr
+    assert "standard input" in invoke("predict", "run", "-", input="", code=2).stderr
+    (tmp_path / "x.bin").write_bytes(b"\0")
+    assert "Cannot tell what" in invoke("predict", "run", tmp_path / "x.bin", code=2).stderr
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe")
+    assert "not UTF-8" in invoke("predict", "run", tmp_path / "bad.txt", code=2).stderr
+    assert not api.loaded
+
+
+def test_predictions_go_to_a_file(api, tmp_path):
+    invoke("predict", "run", "hi", "--output", tmp_path / "p.csv")
+    frame = pd.read_csv(tmp_path / "p.csv")
+    assert frame.to_dict("records") == [{"input": "hi", "label": "é0", "scores": '{"a": 0.5}'}]
+    invoke("predict", "run", "hi", "--output", tmp_path / "p.jsonl")
+    assert json.loads((tmp_path / "p.jsonl").read_text())["label"] == "é0"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["p.csv", "p.jsonl"]
+
+
+def test_a_wrong_output_is_refused_before_the_model_is_loaded(api, tmp_path):
+    assert (
+        "must end in .csv or .jsonl"
+        in invoke("predict", "run", "hi", "-o", tmp_path / "p.xlsx", code=2).stderr
+    )
+    assert (
+        "missing or read-only"
+        in invoke("predict", "run", "hi", "-o", tmp_path / "no" / "p.csv", code=2).stderr
+    )
+    assert not api.loaded
+
+
+def test_a_failed_write_leaves_nothing_behind(api, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "luthier.cli.predict._write_lines",
+        lambda answers, file: (_ for _ in ()).throw(OSError(28, "No space left")),
+    )
+    done = invoke("predict", "run", "hi", "-o", tmp_path / "p.jsonl", code=2)
+    assert "No space left" in done.stderr
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
+
+
+def test_evaluate_prints_every_metric_with_its_interval(api):
+    done = invoke("evaluate", "run", "d.csv")
+    assert api.result.asked == ["d.csv"]
+    assert "0.930 to 0.970" in done.stdout and "macro_f1" in done.stdout
+    values = json.loads(invoke("evaluate", "run", "d.csv", "--json").stdout)
+    assert values["accuracy"] == {"value": 0.9512, "low": 0.93, "high": 0.97}
+    assert values["macro_f1"]["value"] is None
+
+
+# -- looking -----------------------------------------------------------------------------------------------
+
+
+def test_show_prints_the_run_and_its_json(api):
+    assert "test accuracy 0.951" in invoke("show", "run").stdout
+    summary = json.loads(invoke("show", "run", "--json").stdout)
+    assert summary["trials"] == 7 and summary["score"] is None
+
+
+def test_runs_lists_the_newest_first(api):
+    def run(name, created, **more):
+        common = {"status": "finished", "task": "t", "metric": "accuracy", "trials": 3, "spent": 61.2}
+        return {
+            "name": name,
+            "folder": Path("runs") / name,
+            "score": 0.91234,
+            "created": created,
+            **common,
+            **more,
+        }
+
+    found = [
+        run("old", "2026-01-01T10:00:00"),
+        run("new", "2026-02-01T10:00:00", score=None, status="running"),
+    ]
+    api.folder_module.list_runs = lambda root: found
+    lines = invoke("runs", "--root", "elsewhere").stdout.splitlines()
+    assert (
+        "new" in lines[1] and "running" in lines[1] and "0.912 accuracy" in lines[2] and "1m01s" in lines[2]
+    )
+    assert [row["name"] for row in json.loads(invoke("runs", "--json").stdout)] == ["new", "old"]
+    api.folder_module.list_runs = lambda root: []
+    assert invoke("runs").stdout == "No runs under runs.\n"
+
+
+def test_models_are_ranked(api):
+    asked = []
+    rows = [{"model": "minilm", "parameters": 22713216, "logme": 0.4321, "probe": math.nan, "seconds": 3.21}]
+    api.inspect_module.rank = lambda settings: asked.append(settings) or rows
+    done = invoke("models", "d.csv", "-m", "minilm", "-m", "other")
+    assert asked[0].model == ["minilm", "other"]
+    assert "22,713,216" in done.stdout and "0.432" in done.stdout and "3.2" in done.stdout
+    assert json.loads(invoke("models", "d.csv", "--json").stdout)[0]["probe"] is None
+
+
+@dataclass
+class FakeFinding:
+    severity: str
+    code: str
+    message: str
+    rows: list
+    split: str | None
+
+
+@dataclass
+class FakeChecked:
+    task: str
+    columns: dict
+    rows: dict
+    findings: list
+
+
+@pytest.mark.parametrize(("severity", "code"), [("warning", 0), ("error", 2)])
+def test_check_says_what_it_found_and_fails_on_errors(api, severity, code):
+    finding = FakeFinding(
+        severity, "conflict", "Equal texts have different labels", list(range(2, 14)), "train"
+    )
+    checked = FakeChecked(
+        "text-classification", {"input": ["a", "b"], "target": "c"}, {"train": 1200}, [finding]
+    )
+    api.inspect_module.check = lambda settings: checked
+    shown = invoke("check", "d.csv", code=code).stdout
+    assert "task: text-classification" in shown and "input = a, b" in shown and "1,200 train" in shown
+    assert (
+        f"{severity}: Equal texts have different labels [train] (rows 2, 3, 4, 5, 6, 7, 8, 9 and 4 more)"
+        in shown
+    )
+    assert (
+        json.loads(invoke("check", "d.csv", "--json", code=code).stdout)["findings"][0]["code"] == "conflict"
+    )
+
+
+def test_check_says_so_when_all_is_well(api):
+    api.inspect_module.check = lambda settings: FakeChecked("t", {}, {}, [])
+    assert "nothing found" in invoke("check", "d.csv").stdout
+
+
+def test_schema_is_a_schema_of_settings_files(tmp_path):
+    schema = json.loads(invoke("schema").stdout)
+    jsonschema.validate(yaml.safe_load("data: d.csv\nbudget: 900\nmodel: minilm"), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"modle": "x"}, schema)
