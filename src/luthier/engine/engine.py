@@ -123,8 +123,10 @@ class Engine:
                     break
         except Halted as halted:
             status, reason = "stopped", str(halted)
-            if live is not None and live.best_epoch == 0:
-                self._salvage(live)
+            if live is not None and live.best_epoch == 0 and (partial := self._salvage(live)) is not None:
+                finished, score = live.training.epoch, self.task.score(partial)
+                seconds, started = time.perf_counter() - started, time.perf_counter()
+                yield Report(order.trial, finished, "running", score, partial, seconds)
         except Diverged as diverged:
             status, reason = "failed", f"diverged: {diverged}"
         except LuthierError:
@@ -247,13 +249,14 @@ class Engine:
         )
         return rows * network.width * 4 <= CACHE_BYTES
 
-    def _salvage(self, live: _Live) -> None:
-        """Evaluates a training that was halted before its first epoch ended."""
+    def _salvage(self, live: _Live) -> dict[str, float] | None:
+        """Evaluates a training that was halted before its first epoch ended, so that what was trained is of use."""
         try:
             metrics = live.training.evaluate()
         except Diverged:
-            return
+            return None
         live.improve(self.task.score(metrics), metrics)
+        return metrics
 
 
 def explain(error: BaseException) -> str:

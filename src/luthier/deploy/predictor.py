@@ -1,0 +1,85 @@
+"""A saved model with its task: what turns inputs into predictions, reading nothing but the model's own folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from luthier.data.dataset import number_rows
+from luthier.engine.precision import choose_device
+from luthier.engine.train import predict
+from luthier.errors import DataError
+from luthier.models.saved import SavedModel, load
+from luthier.tasks import registry as tasks
+from luthier.tasks.base import Task
+
+
+class Predictor:
+    """Predicts with a saved model.
+
+    Args:
+        saved: The model, its processor and its recipe.
+        task: Fitted, as it was in training.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    def __init__(self, saved: SavedModel, task: Task, device: str = "auto") -> None:
+        self.saved = saved
+        self.task = task
+        self.device = choose_device(device)
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> Predictor:
+        """Loads what `models.saved.save` wrote, after checking it against its own checksums.
+
+        Raises:
+            RunError: The folder holds no such model, or files were changed.
+        """
+        saved = load(folder)
+        state = saved.task_state
+        return cls(saved, tasks.get(state["task"]).from_state(state), device)
+
+    def outputs(self, frame: pd.DataFrame, root: str | Path = ".") -> list[np.ndarray]:
+        """Outputs for rows, in their order, in float32.
+
+        Args:
+            frame: Has the task's input column; a target column is not needed.
+            root: Folder that relative file names in the frame start at.
+        """
+        recipe = self.saved.recipe
+        examples = self.task.encode(
+            frame,
+            self.saved.processor,
+            max_length=recipe.max_length,
+            image_size=recipe.image_size,
+            root=str(root),
+        )
+        return predict(self.saved.network, self.task, examples, self.device)
+
+    def predict(self, inputs: Any, root: str | Path = ".") -> list[dict[str, Any]]:
+        """Predictions for a list of inputs (texts, lists of words, image files) or a table, as plain values."""
+        return self.task.decode(self.outputs(self.frame(inputs), root))
+
+    def frame(self, inputs: Any) -> pd.DataFrame:
+        """A table of inputs from whatever the caller has.
+
+        Raises:
+            DataError: It is empty, or a table that lacks the input column.
+        """
+        column = self.task.columns.roles["input"]
+        if isinstance(inputs, pd.DataFrame):
+            if column not in inputs.columns:
+                raise DataError(
+                    f"The table has no column {column!r}, from which this model predicts.",
+                    f"Its columns: {', '.join(str(name) for name in inputs.columns)}.",
+                )
+            frame = inputs
+        else:
+            given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+            frame = pd.DataFrame({column: pd.Series([str(x) if isinstance(x, Path) else x for x in given], dtype=object)})
+        if frame.empty:
+            raise DataError("There is nothing to predict: no inputs were given.")
+        return number_rows(frame)

@@ -1,0 +1,127 @@
+"""What the result must beat, trained: the frozen features with a new head, and the same architecture from random weights.
+
+The ones that need no engine (most frequent answer, classical learner) are in `evaluate.baselines`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from luthier.engine.engine import Engine
+from luthier.engine.inputs import Split
+from luthier.engine.train import never
+from luthier.recipe import Recipe
+from luthier.trial import Order, Report
+
+# Numbers below zero: fine-tunings outside of the study.
+PROBE, SCRATCH = -1, -2
+# One of these suits nearly every frozen encoder; the best on validation is taken.
+PROBE_RATES = (3e-3, 1e-2, 3e-2)
+PROBE_EPOCHS = 20
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained baseline.
+
+    Attributes:
+        recipe: Its settings.
+        trial: Names its checkpoint.
+        score: On validation, higher is better.
+        seconds: It took.
+        note: What a reader should know.
+    """
+
+    recipe: Recipe
+    trial: int
+    score: float
+    seconds: float
+    note: str = ""
+
+    def outputs(self, engine: Engine, split: Split) -> list[np.ndarray]:
+        """Outputs on a split."""
+        return engine.outputs(engine.network(self.recipe, 0, trial=self.trial), self.recipe, split)
+
+
+def probe_recipe(engine: Engine, model: str, rate: float = PROBE_RATES[1]) -> Recipe:
+    """A linear head on frozen features: the mean over tokens for texts, what the model's own head reads for the rest."""
+    pooled_text = engine.task.modality == "text" and engine.task.level == "example"
+    return Recipe(
+        model=model,
+        adaptation="probe",
+        head="linear",
+        pooling="mean" if pooled_text else "native",
+        head_dropout=0.0,
+        learning_rate=rate,
+        weight_decay=0.01,
+        schedule="cosine",
+        batch_size=64,
+        epochs=PROBE_EPOCHS,
+    )
+
+
+def probe(engine: Engine, model: str, seed: int, *, halt: Callable[[], str | None] = never, trial: int = PROBE) -> Trained | None:
+    """The best of a few linear heads on a model's frozen features, or None if it was halted before any was trained."""
+    started = time.perf_counter()
+    best: Trained | None = None
+    for rate in PROBE_RATES:
+        recipe = probe_recipe(engine, model, rate)
+        # Each rate overwrites the last one's checkpoint, so a better earlier one is trained again at the end.
+        closing = _train(engine, Order(trial, recipe, recipe.epochs, seed), halt)
+        if math.isfinite(closing.score) and (best is None or closing.score > best.score):
+            best = Trained(recipe, trial, closing.score, 0.0)
+    if best is None:
+        return None
+    if best.recipe.learning_rate != PROBE_RATES[-1]:
+        _train(engine, Order(trial, best.recipe, best.recipe.epochs, seed), never)
+    return Trained(best.recipe, trial, best.score, time.perf_counter() - started)
+
+
+def scratch_recipe(chosen: Recipe) -> Recipe:
+    """The chosen recipe from random weights. All of them train: frozen random layers would be no fair comparison."""
+    return chosen.model_copy(update={"init": "scratch", "adaptation": "full"})
+
+
+def scratch(
+    engine: Engine, chosen: Recipe, seed: int, *, seconds: float, halt: Callable[[], str | None] = never,
+    on_step: Callable[[float], None] | None = None,
+) -> Trained | None:  # fmt: skip
+    """The same architecture and recipe from random weights, in the time given; None if nothing came of it.
+
+    Args:
+        engine: Trains.
+        chosen: The recipe of the chosen trial.
+        seed: Of weights and batches.
+        seconds: Time it may take; it gets as many epochs as fit.
+        halt: Asked before each step.
+        on_step: Told the share that is done.
+    """
+    started = time.perf_counter()
+    recipe = scratch_recipe(chosen)
+    per_epoch = engine.predicted_seconds(recipe)
+    fitting = int(seconds / per_epoch) if per_epoch else recipe.epochs
+    epochs = max(1, min(recipe.epochs, fitting))
+    note = "" if epochs == recipe.epochs else f"{epochs} of {recipe.epochs} epochs, all that the budget left time for"
+    shorter = recipe.model_copy(update={"epochs": epochs})
+
+    def stop() -> str | None:
+        return halt() or ("its time ended" if time.perf_counter() - started > seconds else None)
+
+    closing = _train(engine, Order(SCRATCH, shorter, epochs, seed), stop, on_step)
+    if not math.isfinite(closing.score):
+        return None
+    if closing.status == "stopped":
+        note = f"stopped after {closing.epoch} of {recipe.epochs} epochs, when its time ended"
+    return Trained(shorter, SCRATCH, closing.score, time.perf_counter() - started, note)
+
+
+def _train(
+    engine: Engine, order: Order, halt: Callable[[], str | None], on_step: Callable[[float], None] | None = None
+) -> Report:
+    """Trains one recipe to its closing report."""
+    return list(engine.run([order], halt=halt, on_step=on_step))[-1]

@@ -1,0 +1,47 @@
+"""Ctrl-C, heard politely: the first asks the run to end well, the second ends it at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+REASON = "you stopped it"
+
+
+class Interrupt:
+    """While entered, SIGINT and SIGTERM set a reason to stop instead of raising; a second one raises KeyboardInterrupt.
+
+    Outside the main thread, where Python delivers no signals, nothing is installed.
+
+    Args:
+        say: Told once, when the first signal arrives.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._hit = False
+        self._previous: dict[int, object] = {}
+
+    def reason(self) -> str | None:
+        """Why the run should stop, or None."""
+        return REASON if self._hit else None
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._hit:
+            raise KeyboardInterrupt
+        self._hit = True
+        self._say("Stopping after this step; the best model so far is kept. Press Ctrl-C again to stop at once.")

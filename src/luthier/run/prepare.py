@@ -1,0 +1,179 @@
+"""Everything that can go wrong is looked at here, before anything expensive starts: data, task, models, space, strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from luthier import data as reading
+from luthier.data.check import Finding
+from luthier.errors import DataError, SettingError
+from luthier.models import processor as processors
+from luthier.models import source as models
+from luthier.models.source import Source
+from luthier.run.settings import Settings
+from luthier.tasks import registry as tasks
+from luthier.tasks.base import Columns, Task
+
+DEFAULT_VALIDATION = 0.15
+
+
+@dataclass
+class Prepared:
+    """Checked data and models, ready to be trained on.
+
+    Attributes:
+        settings: As given.
+        dataset: With train, validation and test splits, cleaned.
+        task: Fitted to the training split.
+        sources: Candidate models by the names the user gave.
+        findings: What the data check found.
+        notes: What was inferred or assumed, said to the user.
+    """
+
+    settings: Settings
+    dataset: reading.Dataset
+    task: Task
+    sources: dict[str, Source]
+    findings: list[Finding]
+    notes: list[str] = field(default_factory=list)
+
+    def groups(self, split: str) -> np.ndarray | None:
+        """(n,) group keys of a split's rows where a group column was named."""
+        column = self.settings.group
+        return None if column is None else self.dataset.splits[split][column].to_numpy()
+
+
+def prepare(settings: Settings, data: Any = None, *, say: Callable[[str], None] = lambda message: None) -> Prepared:
+    """Reads, understands and checks.
+
+    Args:
+        settings: Of the run.
+        data: A table or datasets object that takes the place of ``settings.data``.
+        say: Told what was inferred, as it is.
+
+    Raises:
+        LuthierError: Something is wrong with settings, data or models; names it and says what to do.
+    """
+    notes: list[str] = []
+
+    def note(message: str) -> None:
+        notes.append(message)
+        say(message)
+
+    dataset = read(settings, data)
+    for message in dataset.notes:
+        note(message)
+    kind, columns = understand(dataset, settings)
+    note(f"Task: {kind.name}{f' ({columns.why})' if columns.why else ''}.")
+    sources = find_models(settings, kind)
+    task = kind(columns)
+    findings = check_data(dataset, task, settings, next(iter(sources.values())))
+    stop_on_errors(findings)
+    dataset = reading.clean(dataset, findings)
+    if settings.drop_leaks:
+        dataset = reading.drop_leaks(dataset, findings)
+    train = dataset.splits["train"]
+    task.fit(train)
+    said = len(dataset.notes)
+    dataset = reading.split(
+        dataset,
+        strata=task.strata(train),
+        groups=settings.group,
+        validation=settings.validation or DEFAULT_VALIDATION,
+        test=settings.test,
+        seed=settings.seed,
+    )
+    for message in dataset.notes[said:]:
+        note(message)
+    # What the training split says, and no other: a regression's scale must not know the test.
+    task.fit(dataset.splits["train"])
+    note("Rows: " + ", ".join(f"{len(frame):,} {name}" for name, frame in dataset.splits.items()) + ".")
+    for finding in findings:
+        if finding.severity == "warning":
+            say(f"Warning: {finding.message}")
+    return Prepared(settings, dataset, task, sources, findings, notes)
+
+
+def read(settings: Settings, data: Any = None) -> reading.Dataset:
+    """The data, read but not yet understood."""
+    given = data if data is not None else settings.data
+    if given is None:
+        raise SettingError("No data was given.", "Name a file or folder: luthier tune DATA")
+    dataset = reading.read(given, split_column=settings.split_column)
+    if settings.group is not None:
+        for name, frame in dataset.splits.items():
+            if settings.group not in frame.columns:
+                raise DataError(
+                    f"There is no group column {settings.group!r} in the {name} split.",
+                    f"Its columns: {', '.join(c for c in frame.columns if not c.startswith('__'))}.",
+                )
+    return dataset
+
+
+def understand(dataset: reading.Dataset, settings: Settings) -> tuple[type[Task], Columns]:
+    """The task and the columns that play its parts: as the user said, or inferred."""
+    if dataset.modality == "audio":
+        raise DataError(
+            f"{dataset.source!r} holds audio, for which there is no task yet.",
+            f"Known tasks: {', '.join(tasks.names())}.",
+        )
+    frame = dataset.splits["train"]
+    if settings.task is None:
+        return tasks.infer(frame, dataset.modality, settings.hints)
+    kind = tasks.get(settings.task)
+    columns = kind.claim(frame, dataset.modality, settings.hints)
+    if columns is None:
+        named = ", ".join(c for c in frame.columns if not c.startswith("__"))
+        raise DataError(
+            f"The task {settings.task!r} does not fit {dataset.source!r}, whose columns are {named}.",
+            "Name its columns with --target and --column role=name, or choose another task.",
+        )
+    return kind, columns
+
+
+def find_models(settings: Settings, kind: type[Task]) -> dict[str, Source]:
+    """The candidate models, each checked."""
+    names = settings.model or [name for name in [models.default(kind.modality)] if name]
+    if not names:
+        raise SettingError(
+            f"No model was given, and there is no default one for {kind.modality} here.",
+            "Name one with --model: a folder with config.json and model.safetensors, or a hub id.",
+        )
+    return {name: models.find(name, kind.modality) for name in names}
+
+
+def check_data(dataset: reading.Dataset, task: Task, settings: Settings, source: Source) -> list[Finding]:
+    """Looks for what ruins a fine-tuning."""
+    processor = processors.load(source, task.modality)
+    return reading.check(
+        dataset,
+        input=task.columns.roles["input"],
+        target=task.columns.roles.get("target"),
+        kind=task.input_kind,
+        target_kind=task.target_kind,
+        lengths=processor.lengths if task.modality == "text" else None,
+        max_length=processor.max_length if task.modality == "text" else None,
+    )
+
+
+def stop_on_errors(findings: list[Finding]) -> None:
+    """Raises DataError with all that stands in the way of training."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        raise DataError(
+            " ".join(finding.message for finding in errors), "Nothing was trained; `luthier check` lists all findings."
+        )
+
+
+def save_table(dataset: reading.Dataset, folder: Path) -> None:
+    """Keeps data that came as Python objects, so that the run can be resumed from its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, frame in dataset.splits.items():
+        columns = [column for column in frame.columns if not str(column).startswith("__")]
+        pd.DataFrame(frame[columns]).to_parquet(folder / f"{name}.parquet", index=False)

@@ -1,0 +1,132 @@
+"""`Result`: a finished run, to predict with, to look at and to take along. Reads the run folder and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from luthier.errors import RunError
+from luthier.recipe import Recipe
+from luthier.run.folder import RunFolder
+from luthier.run.settings import Settings
+
+if TYPE_CHECKING:
+    from luthier.deploy.predictor import Predictor
+    from luthier.evaluate.evaluation import Evaluation
+
+
+class Result:
+    """A run that has a model.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        RunError: It holds no run, or one without a model.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.paths = RunFolder(folder)
+        self.folder = self.paths.path
+        self.manifest = self.paths.read_manifest()
+        if not self.paths.model.is_dir() or not self.paths.evaluation.is_file():
+            raise RunError(
+                f"The run {str(self.folder)!r} has no finished model yet (status: {self.manifest.get('status')}).",
+                f"Finish it with: luthier resume {self.folder}",
+            )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Result:
+        """The run in a folder."""
+        return cls(folder)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the run was told."""
+        return Settings.parse(self.manifest["settings"])
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The model with its task, loaded from the run folder when first used."""
+        from luthier.deploy.predictor import Predictor
+
+        return Predictor.load(self.paths.model, self.settings.device)
+
+    @property
+    def model(self) -> Any:
+        """The model: the transformers one where its directory loads with an Auto class."""
+        return self.predictor.saved.network
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial: settings, score, cost, reason."""
+        return pd.read_csv(self.paths.trials)
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.paths.report
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """The result on the test split, with intervals and baselines."""
+        from luthier.evaluate.evaluation import Evaluation
+
+        return Evaluation.from_json(self.paths.evaluation.read_text(encoding="utf-8"))
+
+    def predict(self, inputs: Any) -> list[dict[str, Any]]:
+        """Predictions for texts, lists of words, image files, or the rows of a table, as plain values."""
+        return self.predictor.predict(inputs)
+
+    def evaluate(self, data: Any) -> Evaluation:
+        """Judges the model on further labelled data: a path, a table, or what else `tune` takes.
+
+        Of data in several splits, the test split is used where there is one.
+
+        Raises:
+            DataError: It cannot be read, or lacks the columns this model was trained on.
+        """
+        from luthier.evaluate.evaluation import evaluate
+        from luthier.run.inspect import labelled
+
+        task = self.predictor.task
+        frame, root = labelled(data, task)
+        outputs = self.predictor.outputs(frame, root)
+        return evaluate(task, outputs, task.targets(frame), frame, seed=self.settings.seed)
+
+    def save(self, directory: str | Path) -> Path:
+        """Copies the model directory.
+
+        Raises:
+            RunError: The target exists and is not empty.
+        """
+        target = Path(directory)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise RunError(f"{str(target)!r} exists and is not empty.", "Give a new or empty folder.")
+        shutil.copytree(self.paths.model, target, dirs_exist_ok=True)
+        return target
+
+    def summary(self) -> dict[str, Any]:
+        """The run in plain values."""
+        best = self.manifest["best"]
+        trials = self.trials
+        return {
+            "name": self.manifest["name"],
+            "folder": str(self.folder),
+            "status": self.manifest["status"],
+            "task": self.manifest["task"],
+            "model": best["recipe"]["model"],
+            "recipe": Recipe.parse(best["recipe"]).describe(),
+            "validation": best["score"],
+            "evaluation": json.loads(self.paths.evaluation.read_text(encoding="utf-8")),
+            "trials": len(trials),
+            "failed": int((trials["status"] == "failed").sum()),
+            "spent": self.manifest["spent"],
+            "budget": self.manifest["budget"],
+            "report": str(self.report),
+        }

@@ -1,0 +1,145 @@
+"""Gathers a run's `Story`, the one thing from which report, model card and trials table are written."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from luthier.engine.engine import Engine
+from luthier.evaluate.diagnosis import diagnose
+from luthier.evaluate.evaluation import Evaluation
+from luthier.evaluate.importance import importance
+from luthier.models.saved import SavedForm
+from luthier.report.story import BestTrial, DatasetFacts, ModelFacts, Story
+from luthier.run.prepare import Prepared
+from luthier.study.study import Finished
+
+_VERSIONS = ("luthier", "torch", "transformers", "peft", "scikit-learn", "numpy", "pandas")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What only the run itself knows: its name, status, stages and clock."""
+
+    name: str
+    folder: str
+    status: str
+    stages: list[tuple[str, float]]
+    budget: float
+    spent: float
+
+
+def gather(
+    prepared: Prepared, engine: Engine, best: Finished, form: SavedForm, evaluation: Evaluation,
+    trials: pd.DataFrame, epochs: pd.DataFrame, told: Told,
+) -> Story:  # fmt: skip
+    """The story of a run that has a judged model."""
+    task, settings, dataset = prepared.task, prepared.settings, prepared.dataset
+    trials = trials.rename(
+        columns={
+            "epochs": "epochs_done",
+            "recipe_epochs": "epochs",
+            "trainable_parameters": "trainable",
+            "total_parameters": "parameters",
+        }
+    )
+    row = trials.set_index("trial").loc[best.trial]
+    majority = next((b for b in evaluation.baselines if b.name.startswith("Always")), None)
+    return Story(
+        run=told.name,
+        task=task.name,
+        metric=task.metric,
+        maximize=task.maximize,
+        status="interrupted" if told.status == "interrupted" else "finished",
+        dataset=DatasetFacts(
+            dataset.name,
+            dataset.source,
+            {name: len(frame) for name, frame in dataset.splits.items()},
+            [] if task.label_names == ["value"] else task.label_names,
+            dict(task.columns.roles),
+            [(finding.severity, finding.message) for finding in prepared.findings],
+        ),
+        model=ModelFacts(
+            best.recipe.model,
+            int(row["parameters"]),
+            int(row["trainable"]),
+            pipeline_tag=task.pipeline_tag,
+        ),
+        settings=settings.model_dump(),
+        best=BestTrial(
+            best.trial, best.recipe.model_dump(), best.score, best.epoch, best.seconds, best.recipe.describe()
+        ),
+        trials=trials,
+        epochs=epochs,
+        evaluation=evaluation,
+        importance=importance(trials, seed=settings.seed),
+        diagnosis=diagnose(
+            trials,
+            epochs,
+            best=best.trial,
+            majority_score=task.score(majority.metrics) if majority else None,
+            evaluation=evaluation,
+        ),
+        stages=told.stages,
+        budget=told.budget,
+        spent=told.spent,
+        seed=settings.seed,
+        versions=versions(),
+        device=device_words(engine),
+        command=command(prepared),
+        snippet=form.snippet,
+        next_commands=[
+            f"luthier predict {shlex.quote(told.folder)} INPUT",
+            f"luthier evaluate {shlex.quote(told.folder)} DATA",
+            f"luthier resume {shlex.quote(told.folder)} --budget +10m",
+        ],
+        notes=prepared.notes,
+        created=datetime.datetime.now().isoformat(timespec="seconds"),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run stands on."""
+    found = {"python": platform.python_version()}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device_words(engine: Engine) -> str:
+    """The hardware in words."""
+    if engine.device.type == "cuda":
+        return torch.cuda.get_device_name(engine.device)
+    return f"{engine.device.type}, {torch.get_num_threads()} threads, {platform.machine()}"
+
+
+def command(prepared: Prepared) -> str:
+    """The command line that repeats the run; empty where the data came as Python objects."""
+    settings = prepared.settings
+    if settings.data is None:
+        return ""
+    given: dict[str, Any] = settings.model_dump(exclude_defaults=True, exclude={"data", "out", "columns", "baselines"})
+    words = ["luthier", "tune", settings.data]
+    for name, value in given.items():
+        option = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(option)
+        elif isinstance(value, dict):
+            return ""  # A space given inline belongs in a settings file, not on a command line.
+        else:
+            words += [part for item in (value if isinstance(value, list) else [value]) for part in (option, str(item))]
+    for role, column in settings.columns.items():
+        words += ["--column", f"{role}={column if isinstance(column, str) else ','.join(column)}"]
+    for baseline in settings.baselines if "baselines" in settings.model_fields_set else []:
+        words += ["--baseline", baseline]
+    return shlex.join(words)

@@ -1,0 +1,336 @@
+"""`tune` and `resume`: a whole run, from data to a chosen, trained, proven and saved model. Each stage hands on to the next."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from luthier.engine.checkpoint import Checkpoints
+from luthier.engine.engine import Engine
+from luthier.engine.inputs import Inputs
+from luthier.errors import RunError
+from luthier.report import card, html
+from luthier.run import tell
+from luthier.run.baselines import Trained, probe, probe_recipe, scratch_recipe
+from luthier.run.duration import new_budget
+from luthier.run.folder import RunFolder, write_text
+from luthier.run.inspect import search_splits, set_threads
+from luthier.run.interrupt import Interrupt
+from luthier.run.prepare import Prepared, prepare, save_table
+from luthier.run.progress import Progress, Silent
+from luthier.run.prove import SCRATCH_SHARE, Prover
+from luthier.run.rank import KEPT, rank
+from luthier.run.result import Result
+from luthier.run.settings import Settings
+from luthier.search import registry as strategies
+from luthier.search.defaults import default_space
+from luthier.space import Space
+from luthier.study.budget import Budget
+from luthier.study.store import Store
+from luthier.study.study import Finished, Study
+
+# Saving, loading back, intervals, importance and the report, on a slow machine.
+CLOSING_SECONDS = 8.0
+
+
+def tune(settings: Settings, *, data: Any = None, progress: Progress | None = None) -> Result:
+    """Finds, trains and proves the best fine-tuned model within the budget.
+
+    Args:
+        settings: Of the run.
+        data: A table or datasets object, in place of ``settings.data``.
+        progress: Told what happens.
+
+    Raises:
+        LuthierError: Something is wrong with settings, data or models, said before any training; or the run cannot go on.
+    """
+    clock = Budget(settings.budget_seconds)
+    watch = progress or Silent()
+    watch.stage("Looking at data and models")
+    strategies.get(settings.strategy)
+    prepared = prepare(settings, data, say=watch.note)
+    space = None if settings.space is None else read_space(settings.space)
+    name = settings.name or prepared.dataset.name
+    needed = (settings.keep + 3) * max(source.weight_bytes for source in prepared.sources.values()) + 50 * 2**20
+    folder = RunFolder.new(settings.out, name, needed=needed)
+    if data is not None:
+        save_table(prepared.dataset, folder.data)
+        settings = settings.model_copy(update={"data": str(folder.data)})
+    fingerprint = data_fingerprint(prepared)
+    store = open_store(settings, folder)
+    run = store.create_run(
+        name=name,
+        settings=settings.model_dump(),
+        seed=settings.seed,
+        budget=clock.total,
+        task=prepared.task.name,
+        data_fingerprint=fingerprint,
+        folder=str(folder.path.resolve()),
+        versions=tell.versions(),
+    )
+    manifest = {
+        "run": run,
+        "name": name,
+        "status": "running",
+        "created": datetime.datetime.now().isoformat(timespec="seconds"),
+        "task": prepared.task.name,
+        "metric": prepared.task.metric,
+        "settings": settings.model_dump(),
+        "data_fingerprint": fingerprint,
+        "budget": clock.total,
+    }
+    folder.write_manifest(manifest)
+    return _Run(prepared, folder, store, run, manifest, clock, watch, space).carry_out()
+
+
+def resume(folder: str | Path, *, budget: str | None = None, progress: Progress | None = None) -> Result:
+    """Continues a run that was stopped or killed.
+
+    Args:
+        folder: The run folder.
+        budget: New budget of the whole run, or ``+10m`` to add to it.
+        progress: Told what happens.
+
+    Raises:
+        RunError: There is no run to continue, or its data changed.
+    """
+    watch = progress or Silent()
+    place = RunFolder(folder)
+    manifest = place.read_manifest()
+    settings = Settings.parse(manifest["settings"])
+    total = float(manifest["budget"]) if budget is None else new_budget(budget, float(manifest["budget"]))
+    if manifest["status"] == "finished" and budget is None:
+        raise RunError(
+            f"The run {str(folder)!r} is finished.", f"Give it more time with: luthier resume {folder} --budget +10m"
+        )
+    store = open_store(settings, place)
+    run = manifest["run"]
+    clock = Budget(total, store.run(run).spent)
+    watch.stage("Looking at data and models")
+    prepared = prepare(settings, say=watch.note)
+    if data_fingerprint(prepared) != manifest["data_fingerprint"]:
+        raise RunError(
+            f"The data of the run {str(folder)!r} changed since it began: {settings.data!r}.",
+            "Restore it, or start a new run; results on different data cannot be compared.",
+        )
+    manifest |= {"status": "running", "budget": total}
+    place.write_manifest(manifest)
+    store.save_progress(run, status="running")
+    space = None if settings.space is None else read_space(settings.space)
+    return _Run(prepared, place, store, run, manifest, clock, watch, space).carry_out()
+
+
+@dataclass
+class _Run:
+    """One run under way: what its stages share."""
+
+    prepared: Prepared
+    folder: RunFolder
+    store: Store
+    run: str
+    manifest: dict[str, Any]
+    clock: Budget
+    watch: Progress
+    space: Space | None
+    stages: list[tuple[str, float]] = field(default_factory=list)
+    probe: Trained | None = None
+    classical_seconds: float = 0.0
+
+    def carry_out(self) -> Result:
+        """Ranking, search, proof and report; an interruption ends the search, not the run."""
+        settings = self.prepared.settings
+        set_threads(settings)
+        self.stages.append(("Looking at data and models", self.clock.spent))
+        inputs = Inputs(self.prepared.task, search_splits(self.prepared.dataset), self.prepared.dataset.root)
+        engine = Engine(inputs, self.prepared.sources, Checkpoints(self.folder.checkpoints), settings.device)
+        with Interrupt(self.watch.note) as interrupt, self._recording_failure():
+            with self._stage("Ranking models by probes" if len(engine.sources) > 1 else "Baselines"):
+                names = self._first_look(engine)
+            with self._stage("Searching"):
+                study = self._search(engine, names, interrupt)
+            if study.best is None:
+                raise RunError(
+                    "The run ended before anything was trained.",
+                    f"Continue it with: luthier resume {self.folder.path} --budget +10m",
+                )
+            with self._stage("Proving on the test split"):
+                self._prove(engine, study.best, interrupt)
+        result = Result.load(self.folder.path)
+        self.watch.finished(result)
+        return result
+
+    def _first_look(self, engine: Engine) -> list[str]:
+        """Probes of every candidate model: which deserve the budget, and what the frozen features alone can do."""
+        settings = self.prepared.settings
+        names = list(engine.sources)
+        if len(names) > 1:
+            candidates = rank(engine, settings.seed)
+            for place, candidate in enumerate(candidates, 1):
+                self.watch.note(
+                    f"{place}. {candidate.model}: probe {candidate.probe:.3f}, LogME {candidate.logme:.3f}, "
+                    f"{candidate.parameters / 1e6:.1f} M parameters"
+                )
+            names = [candidate.model for candidate in candidates[:KEPT]]
+            self.probe = candidates[0].trained
+        elif "probe" in settings.baselines:
+            self.probe = probe(engine, names[0], settings.seed, halt=self._time_is_up)
+            if self.probe is not None:
+                task = engine.task
+                value = self.probe.score if task.maximize else -self.probe.score
+                self.watch.note(f"A linear head on frozen features: validation {task.metric} {value:.3f}.")
+        return names
+
+    def _search(self, engine: Engine, names: list[str], interrupt: Interrupt) -> Study:
+        settings = self.prepared.settings
+        space = self.space if self.space is not None else self._default_space(engine, names)
+        space = space.with_models(names)
+        study = Study(
+            self.store,
+            self.run,
+            strategies.create(settings.strategy, space, settings.seed),
+            engine,
+            self.clock,
+            self.watch,
+            seed=settings.seed,
+            trials=settings.trials,
+            keep=settings.keep,
+            interrupted=interrupt.reason,
+        )
+        for message in study.strategy.notes():
+            self.watch.note(message)
+        study.run(lambda best: self._closing_seconds(engine, best))
+        return study
+
+    def _default_space(self, engine: Engine, names: list[str]) -> Space:
+        task, source = engine.task, engine.sources[names[0]]
+        return default_space(
+            task.modality,
+            task.level,
+            names,
+            num_examples=len(engine.inputs.frames["train"]),
+            num_blocks=engine.network(probe_recipe(engine, names[0]), 0).num_blocks,
+            image_size=getattr(engine.inputs.processor(source), "image_size", None),
+        )
+
+    def _closing_seconds(self, engine: Engine, best: Finished | None) -> float:
+        """Seconds that saving, judging and the baselines will take after the search."""
+        frames = self.prepared.dataset.splits
+        share = len(frames["test"]) / len(frames["train"])
+        forward = self.probe and engine.forward_seconds(self.probe.recipe)
+        networks = 3
+        return CLOSING_SECONDS + networks * share * (forward or 0.0) + self._scratch_seconds(engine, best)
+
+    def _scratch_seconds(self, engine: Engine, best: Finished | None) -> float:
+        """Time set aside for the from-scratch baseline: what its epochs will take, up to its share of the budget."""
+        if "scratch" not in self.prepared.settings.baselines:
+            return 0.0
+        limit = SCRATCH_SHARE * self.clock.total
+        if best is None:
+            return limit
+        recipe = scratch_recipe(best.recipe)
+        predicted = engine.predicted_seconds(recipe)
+        return limit if predicted is None else min(limit, 1.1 * predicted * recipe.epochs)
+
+    def _prove(self, engine: Engine, best: Finished, interrupt: Interrupt) -> None:
+        """Saves, judges and tells. An interrupted run skips the baselines that would have to be trained."""
+        task = engine.task
+        prover = Prover(self.prepared, engine, self.folder)
+        form = prover.save(best)
+        stopped = interrupt.reason() is not None
+        room = min(self._scratch_seconds(engine, best), self.clock.total - self.clock.spent - CLOSING_SECONDS)
+        evaluation = prover.judge(
+            best,
+            probe=self.probe,
+            scratch_seconds=0.0 if stopped else max(0.0, room),
+            halt=interrupt.reason,
+            on_step=self._step,
+            say=self.watch.note,
+        )
+        write_text(self.folder.evaluation, evaluation.to_json())
+        trials, epochs = self.store.trials(self.run), self.store.epochs(self.run)
+        write_text(self.folder.trials, pd.DataFrame(trials).to_csv(index=False))
+        status = "interrupted" if stopped else "finished"
+        stages = [*self.stages, ("Proving on the test split", self.clock.spent - sum(s for _, s in self.stages))]
+        told = tell.Told(
+            self.manifest["name"], str(self.folder.path), status, stages, self.clock.total, self.clock.spent
+        )
+        story = tell.gather(self.prepared, engine, best, form, evaluation, trials, epochs, told)
+        html.write(story, self.folder.report)
+        write_text(self.folder.model / "README.md", card.render(story))
+        self.store.finish_run(
+            self.run, "stopped" if stopped else "completed", best.trial, spent=self.clock.spent
+        )
+        self.manifest |= {
+            "status": status,
+            "score": evaluation.metrics[task.metric],
+            "trials": len(trials),
+            "spent": self.clock.spent,
+            "best": {
+                "trial": best.trial,
+                "recipe": best.recipe.model_dump(),
+                "score": best.score,
+                "epoch": best.epoch,
+                "seed": best.seed,
+            },
+        }
+        self.folder.write_manifest(self.manifest)
+
+    def _time_is_up(self) -> str | None:
+        return "the budget ended" if self.clock.left <= 0 else None
+
+    def _step(self, done: float) -> None:
+        self.watch.step(done)
+        self.watch.time(self.clock.spent, self.clock.total)
+
+    @contextlib.contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """Announces a stage and keeps its seconds."""
+        self.watch.stage(name)
+        started = time.perf_counter()
+        yield
+        self.stages.append((name, time.perf_counter() - started))
+        self.store.save_progress(self.run, spent=self.clock.spent)
+
+    @contextlib.contextmanager
+    def _recording_failure(self) -> Iterator[None]:
+        """A run that ends by an error says so in its manifest; what it has stays, to be resumed."""
+        try:
+            yield
+        except BaseException:
+            self.manifest |= {"status": "failed", "spent": self.clock.spent}
+            with contextlib.suppress(RunError):
+                self.folder.write_manifest(self.manifest)
+            raise
+
+
+def read_space(given: str | dict[str, Any]) -> Space:
+    """A space from a YAML file or the same in plain values."""
+    return Space.from_dict(given) if isinstance(given, dict) else Space.from_yaml(Path(given))
+
+
+def open_store(settings: Settings, folder: RunFolder) -> Store:
+    """The database of the study: the one named, or a file in the run folder."""
+    return Store(settings.store or folder.database)
+
+
+def data_fingerprint(prepared: Prepared) -> str:
+    """Tells whether rows and splits are still the same: a hash of every split's columns of interest."""
+    digest = hashlib.sha256()
+    roles = prepared.task.columns.roles.values()
+    columns = [name for names in roles for name in ([names] if isinstance(names, str) else names)]
+    for split, frame in sorted(prepared.dataset.splits.items()):
+        digest.update(split.encode())
+        # Through text: hashing must not care whether a list came as an array, as it does from Parquet.
+        texts = frame[columns].map(lambda value: str(list(value)) if hasattr(value, "__len__") and not isinstance(value, str) else str(value))
+        digest.update(pd.util.hash_pandas_object(texts, index=False).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
