@@ -1,0 +1,106 @@
+"""Findings about inputs that occur more than once: in two splits, twice in one, and with different answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from luthier.data.duplicates import near_duplicates
+from luthier.data.findings import Finding, counted, some
+
+_ORDER = ("train", "validation", "test")
+
+
+def find_leaks(
+    keys: dict[str, Sequence[str | None]],
+    rows: dict[str, np.ndarray],
+    texts: dict[str, Sequence[str]] | None,
+    what: str,
+) -> list[Finding]:
+    """Inputs of a later split that also stand in an earlier one.
+
+    A row is reported once, with the first split it is found in: train, then validation.
+
+    Args:
+        keys: For each split (n,) keys that are equal for equal inputs; None for an input that has none.
+        rows: For each split (n,) row numbers.
+        texts: For each split (n,) texts to look for near-duplicates in, or None.
+        what: ``text`` or ``image``, for messages.
+    """
+    findings = []
+    names = [name for name in _ORDER if name in keys]
+    for place, later in enumerate(names):
+        open_ = np.array([key is not None and key != "" for key in keys[later]], dtype=bool)
+        for earlier in names[:place]:
+            known: dict[str, int] = {}
+            for key, row in zip(keys[earlier], rows[earlier], strict=True):
+                if key is not None:
+                    known.setdefault(key, int(row))
+            equal = np.array([key in known for key in keys[later]], dtype=bool) & open_
+            if equal.any():
+                pairs = [(int(rows[later][i]), known[keys[later][i] or ""]) for i in np.flatnonzero(equal)]
+                findings.append(_leak("leak", pairs, later, earlier, what))
+            open_ &= ~equal
+            if texts is None:
+                continue
+            asked = np.flatnonzero(open_)
+            near = near_duplicates(texts[earlier], [texts[later][i] for i in asked])
+            hits = asked[near >= 0]
+            if len(hits):
+                matches = rows[earlier][near[near >= 0]]
+                pairs = [(int(rows[later][i]), int(match)) for i, match in zip(hits, matches, strict=True)]
+                findings.append(_leak("near-leak", pairs, later, earlier, what))
+            open_[hits] = False
+    return findings
+
+
+def _leak(code: str, pairs: list[tuple[int, int]], later: str, earlier: str, what: str) -> Finding:
+    shown = some([f"{row} (as {earlier} row {other})" for row, other in pairs], 3)
+    how = "stands" if code == "leak" else "nearly stands"
+    if len(pairs) > 1:
+        how = how.replace("stands", "stand")
+    message = f"{counted(len(pairs), f'{later} {what}')} {how} in {earlier} too: rows {shown}."
+    return Finding("warning", code, message, [row for row, _ in pairs], later)
+
+
+def find_repeats(
+    keys: dict[str, Sequence[str | None]],
+    answers: dict[str, Sequence[str | None]],
+    rows: dict[str, np.ndarray],
+    what: str,
+) -> list[Finding]:
+    """Inputs that stand more than once in a split, and equal inputs with different answers.
+
+    Args:
+        keys: As in `find_leaks`.
+        answers: For each split (n,) texts that are equal for equal answers; None for a missing one.
+        rows: For each split (n,) row numbers.
+        what: ``text`` or ``image``, for messages.
+    """
+    findings = []
+    for name in keys:
+        places: dict[str, list[int]] = {}
+        for place, key in enumerate(keys[name]):
+            if key:
+                places.setdefault(key, []).append(place)
+        several = [group for group in places.values() if len(group) > 1]
+        conflicts = [
+            group
+            for group in several
+            if len({answers[name][i] for i in group if answers[name][i] is not None}) > 1
+        ]
+        if several:
+            again = [int(rows[name][i]) for group in several for i in group[1:]]
+            message = f"{counted(len(again), f'{name} {what}')} repeated: rows {some(again)}."
+            findings.append(Finding("info", "duplicate", message, again, name))
+        if conflicts:
+            bad = [int(rows[name][i]) for group in conflicts for i in group]
+            first = conflicts[0]
+            example = " and ".join(f"row {rows[name][i]} is {answers[name][i]!r}" for i in first[:2])
+            message = (
+                f"{counted(len(conflicts), f'{name} {what}')} with conflicting labels, in {len(bad)} rows ({example}): "
+                f"rows {some(bad)}."
+            )
+            findings.append(Finding("warning", "conflicting-labels", message, bad, name))
+    return findings
