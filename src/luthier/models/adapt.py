@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any
 
@@ -26,8 +27,9 @@ class Depths:
 
     def __init__(self, body: nn.Module, family: Family) -> None:
         self.family = family
-        found = {self._groups(name) for name, _ in body.named_parameters()} - {None}
-        self._index = {groups: index for index, groups in enumerate(sorted(g for g in found if g is not None))}
+        found = {self._groups(name) for name, _ in body.named_parameters()}
+        blocks = sorted(groups for groups in found if groups is not None)
+        self._index = {groups: index for index, groups in enumerate(blocks)}
 
     @property
     def num_blocks(self) -> int:
@@ -35,7 +37,7 @@ class Depths:
         return len(self._index)
 
     def of(self, name: str) -> int:
-        """1 for the top block and what lies above it, up to ``num_blocks`` for the lowest, one more for the embeddings."""
+        """1 for the top block and what is above it, ``num_blocks`` for the lowest; embeddings one more."""
         groups = self._groups(name)
         if groups is not None:
             return self.num_blocks - self._index[groups]
@@ -49,7 +51,8 @@ class Depths:
 def adapt(body: nn.Module, family: Family, recipe: Recipe, *, seed: int) -> None:
     """Freezes and unfreezes a body's parameters in place, and puts low-rank updates in for ``lora``.
 
-    ``last_k`` with more blocks than there are trains all of them, but never the embeddings; ``full`` does that.
+    ``last_k`` with more blocks than there are trains all of them, but never the embeddings; ``full`` does
+    that.
 
     Args:
         body: A backbone.
@@ -96,7 +99,7 @@ def lora_config(body: nn.Module, family: Family, recipe: Recipe) -> Any:
 
 
 def target_pattern(body: nn.Module, family: Family, targets: str) -> str:
-    """A pattern for the full names of the layers that get an update: the linear ones (and ungrouped convolutions) of blocks."""
+    """A pattern for the full names of layers that get an update: linear ones and ungrouped convolutions."""
     if targets == "attention" and family.attention is None:
         raise ModelError(
             f"lora_targets 'attention' does not fit a {family.model_type} model: it has no attention layers.",
@@ -109,26 +112,24 @@ def target_pattern(body: nn.Module, family: Family, targets: str) -> str:
             continue
         inner = name[match.end() :]
         if targets == "all" or inner.startswith(str(family.attention)):
-            within.add(re.escape(re.sub(r"^(\d+\.)?", "", inner)) if inner[:1].isdigit() else re.escape(inner))
+            within.add(re.escape(inner))
     # Groups would change what a match means to PEFT, which reads layer numbers from them.
     blocks = re.sub(r"\((?!\?)", "(?:", family.blocks)
-    return rf"(?:.*\.)?{blocks}(?:\d+\.)?(?:{'|'.join(sorted(within))})"
+    return rf"(?:.*\.)?{blocks}(?:{'|'.join(sorted(within))})"
 
 
-def merged_state(body: nn.Module) -> dict[str, torch.Tensor]:
-    """A body's state as if there had never been adapters: updates are added to the weights, PEFT's names undone."""
-    state = {}
-    for name, tensor in body.state_dict().items():
-        if ".lora_" not in name:
-            state[name.replace(".base_layer.", ".")] = tensor.detach().clone()
-    for name, module in body.named_modules():
-        if hasattr(module, "get_delta_weight"):
-            state[f"{name}.weight"] += module.get_delta_weight(ADAPTER).detach()
-    return state
+def merged(body: nn.Module) -> nn.Module:
+    """A copy of a body as if it never had adapters: updates added to the weights, PEFT's wrappers gone."""
+    plain = copy.deepcopy(body)
+    for name, module in list(plain.named_modules()):
+        if isinstance(getattr(module, "base_layer", None), nn.Module) and hasattr(module, "merge"):
+            module.merge()
+            plain.set_submodule(name, module.base_layer)
+    return plain
 
 
 def updates(body: nn.Module) -> dict[str, torch.Tensor]:
-    """The low-rank halves by PEFT's name in a file, without what stands before the body: ``...lora_A.weight``."""
+    """The low-rank halves, named as in PEFT's files but for the prefix: ``...lora_A.weight``."""
     return {
         name.replace(f".{ADAPTER}.", "."): tensor.detach().clone().contiguous()
         for name, tensor in body.state_dict().items()

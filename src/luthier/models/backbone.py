@@ -1,4 +1,4 @@
-"""Bodies without their heads: read once from safetensors, then copied for each trial, or drawn at random for a baseline."""
+"""Bodies without their heads: read once from safetensors, then copied for each trial; or drawn at random."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _lock = threading.Lock()
 def config_of(source: Source, family: Family, dropout: float | None = None) -> Any:
     """The body's config, with every dropout rate of the body set where ``dropout`` is given.
 
-    ``auto_map`` is ignored: it is an invitation to run code from the folder, and the kinds in `families` need none.
+    ``auto_map`` is ignored: it is an invitation to run code from the folder, and the kinds in `families`
+    need none.
     """
     values = {k: v for k, v in source.config.items() if k not in {"auto_map", "dtype", "torch_dtype"}}
     config = CONFIG_MAPPING[family.model_type].from_dict(values)
@@ -41,7 +42,7 @@ def config_of(source: Source, family: Family, dropout: float | None = None) -> A
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and reports: the head it misses is ours to bring, and what is missing is checked."""
+    """Without transformers' progress bars and reports: missing weights are checked for by the caller."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -57,7 +58,8 @@ def quiet() -> Iterator[None]:
 def seeded(seed: int) -> Iterator[None]:
     """Draws within depend on ``seed`` alone and leave the global generator as it was."""
     with torch.random.fork_rng(devices=[]):
-        # The CPU's generator only: torch.manual_seed would also reseed an accelerator's, which is not forked here.
+        # The CPU's generator only: torch.manual_seed would also reseed an accelerator's, which is not forked
+        # here.
         torch.default_generator.manual_seed(seed)
         yield
 
@@ -96,7 +98,8 @@ def scratch(source: Source, family: Family, *, dropout: float | None = None, see
 def copy_into(config: Any, original: nn.Module) -> nn.Module:
     """A module of ``original``'s class made from ``config``, with copies of its parameters and buffers."""
     options = {"add_pooling_layer": False} if getattr(original, "pooler", 0) is None else {}
-    # On the meta device nothing is drawn or allocated; what matters is then copied over, buffers outside the state too.
+    # On the meta device nothing is drawn or allocated; what matters is then copied over, buffers outside the
+    # state too.
     with torch.device("meta"):
         copy: nn.Module = type(original)(config, **options)
     for name, parameter in original.named_parameters():
@@ -109,7 +112,8 @@ def copy_into(config: Any, original: nn.Module) -> nn.Module:
 
 
 def checkpoint_layer(source: Source, name: str, prefix: str) -> dict[str, torch.Tensor]:
-    """A layer's tensors as a checkpoint carries them, e.g. ``{"weight": ..., "bias": ...}``; empty where it does not.
+    """A layer's tensors as a checkpoint carries them, e.g. ``{"weight": ..., "bias": ...}``; empty where it
+    does not.
 
     Args:
         source: Where to look.
@@ -166,14 +170,16 @@ def _read(source: Source, family: Family) -> nn.Module:
                 **_options(family),
             )
     except (RuntimeError, ValueError, OSError, SafetensorError) as error:
-        raise ModelError(f"The weights of {source.name!r} do not fit its config: {_first_line(error)}") from error
+        raise ModelError(
+            f"The weights of {source.name!r} do not fit its config: {_first_line(error)}"
+        ) from error
     missing = sorted(report["missing_keys"])
     # A second pooling layer that no head of ours uses may well be absent.
     missing = [name for name in missing if not name.startswith("pooler.")]
     if missing:
         raise ModelError(
-            f"The weights of {source.name!r} lack {len(missing)} tensors of a {family.model_type} model, such as"
-            f" {missing[0]!r}.",
+            f"The weights of {source.name!r} lack {len(missing)} tensors of a {family.model_type} model,"
+            f" such as {missing[0]!r}.",
             "Is the config of the same model as the weights?",
         )
     module: nn.Module = body

@@ -1,4 +1,5 @@
-"""One entry for each kind of architecture: where its parts are, and how its transformers class pools and classifies.
+"""One entry for each kind of architecture: where its parts are, and how its transformers class pools and
+classifies.
 
 Only names live here. What is done with them is in `backbone`, `heads`, `adapt` and `saved`.
 """
@@ -28,8 +29,9 @@ class Family:
         modality: What it reads.
         embeddings: Prefixes of the parameters below the first block.
         blocks: Pattern at the start of a block's parameter names; its groups number the block.
-        pooling: What the transformers class pools with: ``cls``, ``mean``, ``cls_mean`` (both, side by side), ``pooler``
-            (the body's own pooled output) or ``config`` (named by ``config.classifier_pooling``).
+        pooling: What the transformers class pools with: ``cls``, ``mean``, ``cls_mean`` (both, side by
+            side), ``pooler`` (the body's own pooled output) or ``config`` (named by
+            ``config.classifier_pooling``).
         head: The form of the transformers class's head; see `luthier.models.heads`.
         head_names: Our head's layer to the layer in the transformers class, for one answer an example.
         token_head: As ``head``, for one answer a token; None for images.
@@ -157,7 +159,8 @@ FAMILIES: dict[str, Family] = {
         replace(
             ROBERTA,
             model_type="mpnet",
-            # All blocks share one table of relative positions, so it is trained only where the lowest block is.
+            # All blocks share one table of relative positions, so it is trained only where the lowest block
+            # is.
             embeddings=("embeddings.", "encoder.relative_attention_bias."),
             head_dropouts=(),
             checkpointing=False,
@@ -202,7 +205,10 @@ FAMILIES: dict[str, Family] = {
         CONVNEXT,
         replace(CONVNEXT, model_type="convnextv2"),
         replace(
-            CONVNEXT, model_type="resnet", embeddings=("embedder.",), head_names={"classifier": "classifier.1"}
+            CONVNEXT,
+            model_type="resnet",
+            embeddings=("embedder.",),
+            head_names={"classifier": "classifier.1"},
         ),
         replace(
             CONVNEXT,
@@ -210,7 +216,8 @@ FAMILIES: dict[str, Family] = {
             embeddings=("conv_stem.",),
             blocks=r"layer\.(\d+)\.",
             head_dropouts=("classifier_dropout_prob",),
-            # Its forward pass reads stride and kernel off each convolution, which PEFT's wrapper does not have.
+            # Its forward pass reads stride and kernel off each convolution, which PEFT's wrapper does not
+            # have.
             low_rank=False,
         ),
     )

@@ -18,8 +18,8 @@ def pool(kind: str, output: Any, mask: torch.Tensor | None, special_tokens: int)
 
     Args:
         kind: ``cls``, ``mean``, ``max``, ``cls_mean`` or ``pooler``.
-        output: A transformers body's output: ``last_hidden_state`` (batch, length, width), or (batch, width, height, width)
-            of a convolutional body, and ``pooler_output`` for ``pooler``.
+        output: A transformers body's output: ``last_hidden_state`` (batch, length, width), or (batch, width,
+            height, width) of a convolutional body, and ``pooler_output`` for ``pooler``.
         mask: (batch, length), 1 for tokens that count; None where all do.
         special_tokens: Leading tokens left out of an image's ``mean`` and ``max``.
 
@@ -71,8 +71,9 @@ def layers(form: str, width: int, outputs: int, dropout: float, config: Any) -> 
     """The layers of a head, by name, not yet initialised.
 
     Args:
-        form: ``linear``, ``mlp``, or a native form: ``dense_tanh`` (BERT), ``dropout_dense_tanh`` (RoBERTa, MPNet),
-            ``dropout_dense_gelu`` (ELECTRA), ``dense_relu`` (DistilBERT), ``prediction`` (ModernBERT).
+        form: ``linear``, ``mlp``, or a native form: ``dense_tanh`` (BERT), ``dropout_dense_tanh`` (RoBERTa,
+            MPNet), ``dropout_dense_gelu`` (ELECTRA), ``dense_relu`` (DistilBERT), ``prediction``
+            (ModernBERT).
         width: Size of the features.
         outputs: Size of the logits.
         dropout: Rate of every dropout in the head.
@@ -87,7 +88,9 @@ def layers(form: str, width: int, outputs: int, dropout: float, config: Any) -> 
         activation: nn.Module = ACT2FN[config.classifier_activation]
         norm = nn.LayerNorm(width, eps=config.norm_eps, bias=config.norm_bias)
         return OrderedDict([("dense", dense), ("activation", activation), ("norm", norm), last, classifier])
-    activation = {"tanh": nn.Tanh, "gelu": nn.GELU, "relu": nn.ReLU, "mlp": nn.GELU}[form.rpartition("_")[2]]()
+    activation = {"tanh": nn.Tanh, "gelu": nn.GELU, "relu": nn.ReLU, "mlp": nn.GELU}[
+        form.rpartition("_")[2]
+    ]()
     body = [("dense", nn.Linear(width, width)), ("activation", activation), last, classifier]
     if form == "mlp" or form.startswith("dropout_"):
         body.insert(0, ("dropout_in", nn.Dropout(dropout)))

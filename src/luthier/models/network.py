@@ -19,10 +19,10 @@ from luthier.recipe import Recipe
 class Network(nn.Module):
     """One model to fine-tune; `build` makes it.
 
-    In training mode, every part below the lowest trainable one stays in eval mode: its dropout is off, so its outputs
-    are the same in each epoch. A batch normalisation whose scale is frozen keeps its running statistics and normalises
-    with them, so ``bias`` and ``lora`` never change them, while ``full`` and the trained blocks of ``last_k`` use the
-    statistics of the batch and update the running ones.
+    In training mode, every part below the lowest trainable one stays in eval mode: its dropout is off, so
+    its outputs are the same in each epoch. A batch normalisation whose scale is frozen keeps its running
+    statistics and normalises with them, so ``bias`` and ``lora`` never change them, while ``full`` and the
+    trained blocks of ``last_k`` use the statistics of the batch and update the running ones.
 
     Args:
         body: A transformers body, adapted.
@@ -127,7 +127,7 @@ class Network(nn.Module):
         return self
 
     def trained_state(self) -> dict[str, torch.Tensor]:
-        """Copies of all that training changes: trainable parameters, and statistics of trained batch normalisations."""
+        """Copies of all that training changes: trainable parameters, and trained batch norms' statistics."""
         state = {name: parameter.detach().clone() for name, parameter in self.trainable().items()}
         state.update({name: buffer.detach().clone() for name, buffer in self._trained_buffers().items()})
         return state
@@ -158,8 +158,9 @@ class Network(nn.Module):
 def build(source: Source, recipe: Recipe, *, level: Level, num_outputs: int, seed: int) -> Network:
     """A network ready to be trained as the recipe says, on the CPU in float32, in eval mode.
 
-    Dropout of the body is set where ``recipe.dropout`` is given (convolutional kinds have none). Random weights (the
-    head, low-rank updates, the whole body with ``init: scratch``) depend on ``seed`` alone, not on what was drawn before.
+    Dropout of the body is set where ``recipe.dropout`` is given (convolutional kinds have none). Random
+    weights (the head, low-rank updates, the whole body with ``init: scratch``) depend on ``seed`` alone, not
+    on what was drawn before.
 
     Args:
         source: The pre-trained model.
@@ -189,7 +190,14 @@ def build(source: Source, recipe: Recipe, *, level: Level, num_outputs: int, see
         _start_head(head, source, family, level, str(getattr(body, "base_model_prefix", "")))
     adapt(body, family, recipe, seed=seed)
     return Network(
-        body, head, family=family, level=level, pooling=pooling, head_form=form, width=width, num_outputs=num_outputs
+        body,
+        head,
+        family=family,
+        level=level,
+        pooling=pooling,
+        head_form=form,
+        width=width,
+        num_outputs=num_outputs,
     )
 
 
@@ -197,7 +205,9 @@ def _width(body: nn.Module, config: Any) -> int:
     if hasattr(config, "hidden_sizes"):
         return int(config.hidden_sizes[-1])
     if hasattr(body, "conv_1x1"):
-        return int(body.get_submodule("conv_1x1.convolution").weight.shape[0])  # type: ignore[union-attr]
+        last = body.get_submodule("conv_1x1.convolution")
+        assert isinstance(last, nn.Conv2d)
+        return last.out_channels
     return int(config.hidden_size)
 
 
@@ -216,7 +226,7 @@ def _start_head(head: nn.Sequential, source: Source, family: Family, level: Leve
 def _checkpoint_activations(body: Any, family: Family) -> None:
     if not family.checkpointing:
         raise ModelError(
-            f"gradient_checkpointing does not fit a {family.model_type} model: transformers cannot recompute its blocks.",
+            f"gradient_checkpointing does not fit a {family.model_type} model: no recomputing of blocks.",
             "Leave it off, or use accumulate to save memory.",
         )
     # The reentrant kind needs inputs with gradients, which a frozen body does not give.

@@ -13,8 +13,8 @@ from luthier.errors import DataError
 def as_rgb(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
     """A picture in RGB, upright.
 
-    Transparency is laid over white; 16-bit grey keeps its 8 high bits; other grey is repeated in the three channels; a
-    camera's rotation mark is obeyed.
+    Transparency is laid over white; 16-bit grey keeps its 8 high bits; other grey is repeated in the three
+    channels; a camera's rotation mark is obeyed.
 
     Args:
         image: A file, a picture, or an array (height, width[, channels]).
@@ -55,4 +55,4 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
         return np.clip(np.nan_to_num(values), 0, 255).astype(np.uint8)
     if values.dtype.itemsize == 2 or (values.size and int(values.max()) > 255):
         values = np.right_shift(np.clip(values.astype(np.int64), 0, 65535), 8)
-    return np.clip(values, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(values, 0, 255), dtype=np.uint8)

@@ -48,7 +48,11 @@ class TextProcessor:
         """
         limit = self._clamp(max_length)
         ids = self.tokenizer(
-            list(texts), truncation=True, max_length=limit, return_attention_mask=False, return_token_type_ids=False
+            list(texts),
+            truncation=True,
+            max_length=limit,
+            return_attention_mask=False,
+            return_token_type_ids=False,
         )["input_ids"]
         return [np.asarray(row, dtype=np.int32) for row in ids]
 
@@ -57,7 +61,8 @@ class TextProcessor:
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Token ids of texts that are already split into words, and the word each token comes from.
 
-        A word may give no token at all (an empty string), or be beyond the maximum length; it is then in no array.
+        A word may give no token at all (an empty string), or be beyond the maximum length; it is then in no
+        array.
 
         Args:
             words: The words of each text.
@@ -85,7 +90,11 @@ class TextProcessor:
     def lengths(self, texts: list[str]) -> np.ndarray:
         """(n,) tokens of each text, special ones included, if nothing were cut."""
         rows = self.tokenizer(
-            list(texts), truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+            list(texts),
+            truncation=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
         )["input_ids"]
         return np.asarray([len(row) for row in rows], dtype=np.int64)
 
@@ -129,7 +138,9 @@ class TextProcessor:
                 "The folder must hold tokenizer.json (or the vocabulary) and tokenizer_config.json.",
             ) from None
         if not tokenizer.is_fast:
-            raise ModelError(f"Model {self._name!r} has only a slow tokenizer.", "A tokenizer.json is needed.")
+            raise ModelError(
+                f"Model {self._name!r} has only a slow tokenizer.", "A tokenizer.json is needed."
+            )
         # Some are published with a length and padding of their own use baked in.
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
@@ -157,8 +168,12 @@ class ImageProcessor:
         options = self._processor
         self._scale = float(options.rescale_factor) if options.do_rescale else 1.0
         normalises = bool(options.do_normalize)
-        self._mean = torch.tensor(options.image_mean if normalises else [0.0] * 3, dtype=torch.float32).view(3, 1, 1)
-        self._std = torch.tensor(options.image_std if normalises else [1.0] * 3, dtype=torch.float32).view(3, 1, 1)
+        self._mean = torch.tensor(options.image_mean if normalises else [0.0] * 3, dtype=torch.float32).view(
+            3, 1, 1
+        )
+        self._std = torch.tensor(options.image_std if normalises else [1.0] * 3, dtype=torch.float32).view(
+            3, 1, 1
+        )
 
     def encode(
         self, images: Sequence[str | Path | Image.Image | np.ndarray], image_size: int | None = None
@@ -182,13 +197,17 @@ class ImageProcessor:
         return np.concatenate([self._pixels(as_rgb(image), overrides) for image in images])
 
     def normalise(self, batch: torch.Tensor) -> torch.Tensor:
-        """uint8 (n, 3, h, w) to the float32 values that the model reads; equal to the processor's ``pixel_values``."""
+        """uint8 (n, 3, h, w) to float32, equal to the ``pixel_values`` of the transformers processor."""
         mean, std = self._mean.to(batch.device), self._std.to(batch.device)
         return (batch.to(torch.float32) * self._scale - mean) / std
 
     def save(self, directory: Path, image_size: int | None = None) -> None:
         """Writes the processor, with the trained size, so that ``AutoImageProcessor`` loads it."""
-        previous = {key: getattr(self._processor, key) for key in ("size", "crop_size") if hasattr(self._processor, key)}
+        previous = {
+            key: getattr(self._processor, key)
+            for key in ("size", "crop_size")
+            if hasattr(self._processor, key)
+        }
         try:
             for key, value in self._sizes(image_size).items():
                 setattr(self._processor, key, value)
@@ -211,7 +230,9 @@ class ImageProcessor:
         for key in ("size", "crop_size"):
             value = getattr(self._processor, key, None)
             if value is not None:
-                sizes[key] = {k: max(1, round(v * ratio)) for k, v in dict(value).items() if isinstance(v, int | float)}
+                sizes[key] = {
+                    k: max(1, round(v * ratio)) for k, v in dict(value).items() if isinstance(v, int | float)
+                }
         return sizes
 
     def _side(self, overrides: dict[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""`find`: from what a user calls a model to a checked folder. Nothing is loaded here, and nothing unsafe ever could be."""
+"""`find`: from what a user calls a model to a checked folder. Nothing is loaded here."""
 
 from __future__ import annotations
 
@@ -22,10 +22,23 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model")
 
 DECODERS = {
-    "gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "mixtral", "phi", "phi3", "qwen2", "qwen3", "gemma", "gemma2",
-    "gemma3", "gemma3_text", "opt", "bloom", "falcon", "olmo", "olmo2", "xglm", "codegen", "smollm3",
+    "gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "mixtral", "phi", "phi3", "qwen2", "qwen3",
+    "gemma", "gemma2", "gemma3", "gemma3_text", "opt", "bloom", "falcon", "olmo", "olmo2", "xglm", "codegen",
+    "smollm3",
 }  # fmt: skip
-SEQUENCE_TO_SEQUENCE = {"t5", "mt5", "bart", "mbart", "pegasus", "marian", "m2m_100", "led", "longt5", "umt5", "t5gemma"}
+SEQUENCE_TO_SEQUENCE = {
+    "t5",
+    "mt5",
+    "bart",
+    "mbart",
+    "pegasus",
+    "marian",
+    "m2m_100",
+    "led",
+    "longt5",
+    "umt5",
+    "t5gemma",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,7 @@ class Source:
         config: ``config.json``, parsed.
         fingerprint: Hex sha256 over its config and weight files: equal fingerprints are equal models.
         weights: Its safetensors files.
-        reference: What others can load it by, for files that leave this machine: a hub id where it has one.
+        reference: What transformers can load it by: a hub id, or the folder as the user gave it.
     """
 
     name: str
@@ -64,8 +77,8 @@ def find(name: str, modality: str) -> Source:
         modality: What the model has to read: ``text`` or ``image``.
 
     Raises:
-        ModelError: It is not found; has no weights, or pickled or damaged ones; is of a kind that is not supported, or
-            that does not read the modality.
+        ModelError: It is not found; has no weights, or pickled or damaged ones; is of a kind that is not
+            supported, or that does not read the modality.
     """
     path, reference = _locate(name)
     config = _config(path)
@@ -74,8 +87,8 @@ def find(name: str, modality: str) -> Source:
     if family.modality != modality:
         reads = {"text": "texts", "image": "images"}
         raise ModelError(
-            f"Model {name!r} is a {model_type} model, which reads {reads[family.modality]}; the task needs one that reads"
-            f" {reads[modality]}.",
+            f"Model {name!r} is a {model_type} model, which reads {reads[family.modality]}; the task needs"
+            f" one that reads {reads[modality]}.",
             f"Kinds that do: {', '.join(families.supported(modality))}.",
         )
     files = weights.find(path)
@@ -102,11 +115,13 @@ def _locate(name: str) -> tuple[Path, str]:
         return Path(spec.origin).parent / "model", MINILM_HUB_ID
     path = Path(name).expanduser()
     if path.is_dir():
-        return path, path.resolve().name
+        return path, name
     if path.is_file():
         if path.suffix.lower() in weights.PICKLES:
             raise ModelError(*weights.pickle_refused(path.name, path.parent))
-        raise ModelError(f"Model '{name}' is a file; expected a folder with config.json and {weights.SINGLE}.")
+        raise ModelError(
+            f"Model '{name}' is a file; expected a folder with config.json and {weights.SINGLE}."
+        )
     if not HUB_ID.fullmatch(name) or name.startswith("."):
         raise ModelError(f"Model folder '{name}' does not exist.", "Give a folder, a hub id, or 'minilm'.")
     return _download(name), name
@@ -122,7 +137,7 @@ def _download(name: str) -> Path:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelError(
             f"Model {name!r} is no folder here and could not be fetched from the hub: {reason}",
-            "Check the name and the connection, or give the folder of a model you have; 'minilm' needs no connection.",
+            "Check the name and the connection, or give a folder; 'minilm' needs no connection.",
         ) from None
 
 
@@ -131,7 +146,8 @@ def _config(path: Path) -> dict[str, Any]:
     if not file.is_file():
         if (path / "adapter_config.json").is_file():
             raise ModelError(
-                f"'{path}' is an adapter, not a model.", "Merge it into its base model first: merge_and_unload() in peft."
+                f"'{path}' is an adapter, not a model.",
+                "Merge it into its base model: merge_and_unload() in peft.",
             )
         pickles = sorted(p.name for p in path.iterdir() if p.suffix.lower() in weights.PICKLES)
         if pickles and not any(path.glob("*.safetensors")):
@@ -152,15 +168,21 @@ def _config(path: Path) -> dict[str, Any]:
 def _model_type(config: dict[str, Any], name: str, path: Path) -> str:
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
-        raise ModelError(f"'{path / 'config.json'}' has no model_type, so the kind of model {name!r} is unknown.")
+        raise ModelError(
+            f"'{path / 'config.json'}' has no model_type, so the kind of model {name!r} is unknown."
+        )
     if model_type in families.FAMILIES:
         return model_type
-    encoders = f"Kinds that are: {', '.join(families.FAMILIES)}."
+    encoders = f"An encoder is needed: {', '.join(families.FAMILIES)}."
     if model_type in DECODERS:
-        raise ModelError(f"Model {name!r} is a {model_type} model, a decoder that generates text; not an encoder.", encoders)
+        raise ModelError(
+            f"Model {name!r} is a {model_type} model: it generates text.",
+            encoders,
+        )
     if model_type in SEQUENCE_TO_SEQUENCE:
         raise ModelError(
-            f"Model {name!r} is a {model_type} model, which turns one text into another; not an encoder.", encoders
+            f"Model {name!r} is a {model_type} model: it turns one text into another.",
+            encoders,
         )
     if "auto_map" in config:
         raise ModelError(

@@ -17,8 +17,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 MAX_HEADER = 100_000_000
 """Bytes; the format's own limit."""
 BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
-    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "F4": 4, "C64": 64,
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16,
+    "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "F4": 4, "C64": 64,
 }  # fmt: skip
 
 _digests: dict[tuple[str, int, int], str] = {}
@@ -47,7 +47,7 @@ def find(folder: Path) -> list[Path]:
 def pickle_refused(name: str, where: Path) -> tuple[str, str]:
     """Message and hint for a file that loading would run code from."""
     return (
-        f"'{name}' in '{where}' is not in the safetensors format, and loading it could run code; it is refused.",
+        f"'{name}' in '{where}' is a pickle or the like: loading it could run code, so it is refused.",
         "Convert it where you trust it: "
         "AutoModel.from_pretrained(folder).save_pretrained(new_folder) writes safetensors.",
     )
@@ -72,12 +72,17 @@ def _shards(index: Path) -> list[Path]:
     tensors: set[str] = set()
     paths = []
     for name in names:
-        # Names only: a hub's cache links files to elsewhere, which is its business, but an index may not lead anywhere.
+        # Names only: a hub's cache links files to elsewhere, which is its business, but an index may not
+        # lead anywhere.
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise ModelError(f"'{index}' names the shard {name!r}, which is not a safetensors file in its own folder.")
+            raise ModelError(
+                f"'{index}' names the shard {name!r}, which is not a safetensors file in its own folder."
+            )
         path = index.parent / name
         if not path.is_file():
-            raise ModelError(f"Shard '{name}' of '{index.parent}' is missing.", "Download or copy the model again.")
+            raise ModelError(
+                f"Shard '{name}' of '{index.parent}' is missing.", "Download or copy the model again."
+            )
         tensors |= _check(path)
         paths.append(path)
     lost = sorted(set(mapping) - tensors)
