@@ -344,6 +344,7 @@ class FakeChecked:
     columns: dict
     rows: dict
     findings: list
+    notes: list = field(default_factory=lambda: ["the target is c"])
 
 
 @pytest.mark.parametrize(("severity", "code"), [("warning", 0), ("error", 2)])

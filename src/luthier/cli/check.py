@@ -6,7 +6,6 @@ import typer
 
 from luthier.cli import options as o
 
-ROWS_SHOWN = 8
 ERRORS_FOUND = 2
 
 
@@ -44,21 +43,14 @@ def check(
             "columns: " + ", ".join(f"{role} = {text(names)}" for role, names in checked.columns.items())
         )
         typer.echo(f"rows: {sizes}")
+        for note in checked.notes:
+            typer.echo(f"note: {note}")
         for finding in checked.findings:
-            where = f" [{finding.split}]" if finding.split else ""
-            typer.echo(f"{finding.severity}: {finding.message}{where}{_rows(finding.rows)}")
+            typer.echo(f"{finding.severity}: {finding.message}")
         if not checked.findings:
             typer.echo("nothing found that would harm a fine-tuning")
     if any(finding.severity == "error" for finding in checked.findings):
         raise typer.Exit(ERRORS_FOUND)
-
-
-def _rows(rows: list[int]) -> str:
-    if not rows:
-        return ""
-    shown = ", ".join(str(row) for row in rows[:ROWS_SHOWN])
-    more = f" and {len(rows) - ROWS_SHOWN:,} more" if len(rows) > ROWS_SHOWN else ""
-    return f" (rows {shown}{more})" if len(rows) > 1 else f" (row {shown})"
 
 
 VERB = check

