@@ -10,6 +10,7 @@ from luthier.trial import Order, Report, Status
 
 __all__ = ["Order", "Report", "Status", "Strategy"]
 
+
 class Strategy(ABC):
     """Proposes orders and learns from reports.
 
@@ -23,6 +24,8 @@ class Strategy(ABC):
     """
 
     name: ClassVar[str]
+    uses_priors: ClassVar[bool] = True
+    """Whether recipes are proposed more often where the space's priors say good ones lie."""
 
     def __init__(self, space: Space, seed: int = 0) -> None:
         self.space = space
@@ -52,3 +55,7 @@ class Strategy(ABC):
     def total(self) -> int | None:
         """How many trials there will be in all, or None if that is not known beforehand."""
         return None
+
+    def notes(self) -> list[str]:
+        """What the user should know before the search starts, a sentence each."""
+        return []

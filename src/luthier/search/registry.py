@@ -1,0 +1,56 @@
+"""Strategies by name: the built-in ones, and those that other packages add under the entry point group luthier.strategies."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+
+from luthier.errors import SettingError
+from luthier.search.base import Strategy
+from luthier.space import Space
+
+GROUP = "luthier.strategies"
+
+# Found without an installation too, and never replaced by another package's.
+_BUILT_IN = {"grid": "luthier.search.grid:Grid", "random": "luthier.search.random:Random"}
+
+
+def _others() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP) if point.name not in _BUILT_IN}
+
+
+def names() -> list[str]:
+    """All strategies, in alphabetical order; nothing is imported for it."""
+    return sorted({*_BUILT_IN, *_others()})
+
+
+def get(name: str) -> type[Strategy]:
+    """The class of a strategy.
+
+    Raises:
+        SettingError: The name is unknown, lists those that are known; or another package's strategy cannot be imported.
+    """
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        found: type[Strategy] = getattr(import_module(module), attribute)
+        return found
+    others = _others()
+    if name not in others:
+        known = names()
+        near = difflib.get_close_matches(name, known, n=1)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
+        raise SettingError(f"The strategy {name!r} is unknown.", f"{meant}Known strategies: {', '.join(known)}.")
+    point = others[name]
+    try:
+        found = point.load()
+    except Exception as error:
+        raise SettingError(f"The strategy {name!r} ({point.value}) cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Strategy)):
+        raise SettingError(f"The strategy {name!r} ({point.value}) is not a Strategy.")
+    return found
+
+
+def create(name: str, space: Space, seed: int = 0) -> Strategy:
+    """A strategy over a space. Raises SettingError for an unknown name, or a space the strategy cannot search."""
+    return get(name)(space, seed)
