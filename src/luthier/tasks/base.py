@@ -1,4 +1,4 @@
-"""The `Task` contract: all that is particular to one kind of problem. Nothing outside this folder asks which task it is."""
+"""The `Task` contract: all that is particular to one kind of problem. Nobody else asks which it is."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Columns:
     """Which columns of a table play which part.
 
     Attributes:
-        roles: Role to column name(s); the roles are the task's own, ``input`` and ``target`` in all built-in ones. A list
-            where several columns play one part (the 0/1 columns of a multi-label target).
+        roles: Role to column name(s); the roles are the task's own, ``input`` and ``target`` in all built-in
+            ones. A list where several columns play one part (the 0/1 columns of a multi-label target).
         confidence: How sure the task is that it is meant, 0 to 1; the highest claim wins an inference.
         why: The reason, said to the user.
     """
@@ -35,10 +35,10 @@ class Batch:
     """Tensors for one step.
 
     Attributes:
-        inputs: Keyword arguments of the network's forward: ``input_ids`` and ``attention_mask`` (batch, length), or
-            ``pixel_values`` (batch, channels, height, width).
-        targets: (batch,) class indices or values, (batch, labels) floats, or (batch, length) class indices with -100 where
-            no loss is counted.
+        inputs: Keyword arguments of the network's forward: ``input_ids`` and ``attention_mask`` (batch,
+            length), or ``pixel_values`` (batch, channels, height, width).
+        targets: (batch,) class indices or values, (batch, labels) floats, or (batch, length) class indices
+            with -100 where no loss is counted.
         indices: (batch,) positions of these examples in their `Examples`.
     """
 
@@ -65,14 +65,19 @@ class Examples(Protocol):
 class Task(ABC):
     """One kind of problem: columns, preprocessing, head, loss, metrics, decoding.
 
-    A task object is fitted to one dataset's labels by `fit`, and is restored from `state` by `from_state`. *Outputs* below
-    are what a trained network says of a split: a list with one float array for each example, (outputs,) for tasks with one
-    answer an example, (words, outputs) for tagging. *Targets* are a list of the same length with the true answers as the
+    A task object is fitted to one dataset's labels by `fit`, and is restored from `state` by `from_state`.
+    *Outputs* below are what a trained network says of a split: a list with one float array for each example,
+    (outputs,) for tasks with one answer an example, (words, outputs) for tagging.
+    *Targets* are a list of the same length with the true answers as the
     task encodes them.
     """
 
     name: ClassVar[str]
     modality: ClassVar[Modality]
+    input_kind: ClassVar[Literal["text", "tokens", "image"]]
+    """What a cell of the input column is: a text, a list of words, an image."""
+    target_kind: ClassVar[Literal["class", "multi", "tags", "number"]]
+    """What a row's answer is: one class, any number of labels, a tag for each word, a number."""
     auto_class: ClassVar[str]
     """Name of the transformers Auto class that loads a finished model."""
     peft_type: ClassVar[str | None] = None
@@ -85,11 +90,13 @@ class Task(ABC):
     """Name of the metric that is optimised."""
     maximize: ClassVar[bool] = True
 
-    # -- columns and labels ---------------------------------------------------------------------------------------------
+    # -- columns and labels ----------------------------------------------------------------------------------
 
     @classmethod
     @abstractmethod
-    def claim(cls, frame: pd.DataFrame, modality: Modality, hints: dict[str, str | list[str]]) -> Columns | None:
+    def claim(
+        cls, frame: pd.DataFrame, modality: Modality, hints: dict[str, str | list[str]]
+    ) -> Columns | None:
         """Says whether this task fits a table, and with which columns.
 
         Args:
@@ -109,7 +116,7 @@ class Task(ABC):
 
     @abstractmethod
     def fit(self, frame: pd.DataFrame) -> None:
-        """Learns label names (or scale) from the rows. Raises DataError where nothing can be learnt, e.g. one class."""
+        """Learns label names (or scale). DataError where nothing can be learnt, e.g. one class."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -134,11 +141,16 @@ class Task(ABC):
     def strata(self, frame: pd.DataFrame) -> np.ndarray | None:
         """(n,) keys to stratify a split by, or None where that means nothing."""
 
-    # -- from rows to tensors -------------------------------------------------------------------------------------------
+    # -- from rows to tensors --------------------------------------------------------------------------------
 
     @abstractmethod
     def encode(
-        self, frame: pd.DataFrame, processor: Any, *, max_length: int | None = None, image_size: int | None = None,
+        self,
+        frame: pd.DataFrame,
+        processor: Any,
+        *,
+        max_length: int | None = None,
+        image_size: int | None = None,
         root: str = ".",
     ) -> Examples:
         """Encodes rows for a model.
@@ -155,11 +167,15 @@ class Task(ABC):
     def targets(self, frame: pd.DataFrame) -> list[np.ndarray]:
         """The true answers of the rows, encoded; labels that training never saw are -1."""
 
-    # -- learning -------------------------------------------------------------------------------------------------------
+    # -- learning --------------------------------------------------------------------------------------------
 
     @abstractmethod
     def loss(
-        self, logits: torch.Tensor, targets: torch.Tensor, *, label_smoothing: float = 0.0,
+        self,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        *,
+        label_smoothing: float = 0.0,
         class_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Loss of each example.
@@ -176,13 +192,13 @@ class Task(ABC):
 
     @abstractmethod
     def class_weights(self, targets: list[np.ndarray]) -> torch.Tensor | None:
-        """(outputs,) weights n / (classes * count) from training targets, or None where classes mean nothing."""
+        """(outputs,) weights n / (classes * count) from training targets; None where classes mean nothing."""
 
     @abstractmethod
     def outputs(self, logits: torch.Tensor, batch: Batch) -> list[np.ndarray]:
         """Cuts a batch's logits into one float32 array for each example."""
 
-    # -- judging --------------------------------------------------------------------------------------------------------
+    # -- judging ---------------------------------------------------------------------------------------------
 
     @abstractmethod
     def statistics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
@@ -193,7 +209,7 @@ class Task(ABC):
 
     @abstractmethod
     def summarise(self, totals: np.ndarray) -> dict[str, float]:
-        """Metrics by name, `metric` first, from summed statistics (k,). Values that cannot be formed are NaN."""
+        """Metrics by name, `metric` first, from summed statistics (k,). What cannot be formed is NaN."""
 
     def metrics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> dict[str, float]:
         """All metrics of a split."""
@@ -205,8 +221,15 @@ class Task(ABC):
         return value if self.maximize else -value
 
     @abstractmethod
-    def decode(self, outputs: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        """Predictions for people and files: plain JSON values, ``label`` or ``value`` or ``entities`` first."""
+    def decode(
+        self, outputs: Sequence[np.ndarray], frame: pd.DataFrame | None = None
+    ) -> list[dict[str, Any]]:
+        """Predictions for people and files: plain JSON values, ``label`` or ``value`` or ``entities`` first.
+
+        Args:
+            outputs: Of some rows.
+            frame: These rows, for predictions that quote their input, such as an entity's text.
+        """
 
     @abstractmethod
     def confusion(
@@ -222,14 +245,14 @@ class Task(ABC):
     def show(self, frame: pd.DataFrame) -> list[str]:
         """One line a row that shows its input to a person: the text, the words, or the image's file name."""
 
-    # -- what must be beaten --------------------------------------------------------------------------------------------
+    # -- what must be beaten ---------------------------------------------------------------------------------
 
     @abstractmethod
     def majority(self, train: Sequence[np.ndarray], like: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Outputs, shaped for the rows ``like``, that always say what is most frequent (or the mean) in ``train``."""
+        """Outputs, shaped for the rows ``like``, that always say what ``train`` says most (or its mean)."""
 
     @abstractmethod
     def classical(
         self, train: pd.DataFrame, test: pd.DataFrame, *, seed: int, root: str = "."
     ) -> tuple[str, list[np.ndarray]] | None:
-        """A baseline without a pre-trained model: its name and its outputs on ``test``; None where there is none."""
+        """A baseline without a pre-trained model: its name and its outputs on ``test``; or None."""

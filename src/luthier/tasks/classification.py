@@ -1,0 +1,279 @@
+"""What tasks with one class an example share: labels, loss, metrics. Inputs are the tasks' own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import log_softmax, softmax
+
+from luthier.errors import DataError
+from luthier.tasks.base import Batch, Columns, Task
+from luthier.tasks.columns import FEW, Target, count_distinct, kind
+from luthier.tasks.labels import MISSING, UNSEEN, is_missing, label_text, sort_labels
+
+
+def cross_entropy(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    label_smoothing: float = 0.0,
+    class_weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`torch.nn.functional.cross_entropy` without reduction, zero wherever the target is negative.
+
+    Written without branches on data, so that it can be vectorised over trials.
+
+    Args:
+        logits: (..., classes).
+        targets: (...) class indices; negative where no loss is counted.
+        label_smoothing: Mass moved from the true class to all classes (Szegedy et al. 2016, section 7).
+        class_weights: (classes,) or None. A class's weight multiplies its share of the loss.
+
+    Returns:
+        (...) losses.
+    """
+    losses = -torch.log_softmax(logits, dim=-1)
+    if class_weights is not None:
+        losses = losses * class_weights.to(losses.dtype)
+    counted = targets >= 0
+    true = losses.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    mixed = (1 - label_smoothing) * true + label_smoothing * losses.mean(dim=-1)
+    return torch.where(counted, mixed, torch.zeros_like(mixed))
+
+
+def balanced_weights(classes: np.ndarray, count: int) -> torch.Tensor:
+    """(count,) float32 weights n / (classes * count of the class); 1 for a class without examples.
+
+    Args:
+        classes: (n,) class indices; negative ones are left out.
+        count: Number of classes.
+    """
+    counts = np.bincount(classes[classes >= 0], minlength=count).astype(np.float64)
+    weights = np.where(counts > 0, counts.sum() / (max(count, 1) * np.maximum(counts, 1)), 1.0)
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def log_prior(classes: np.ndarray, count: int) -> np.ndarray:
+    """(count,) float32 log frequencies of classes, each counted once more than it occurs."""
+    counts = np.bincount(classes[classes >= 0], minlength=count) + 1.0
+    return np.asarray(np.log(counts / counts.sum()), dtype=np.float32)
+
+
+def mean_f1(true_positive: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> float:
+    """Mean F1 over the classes that occur or were predicted; NaN where there are none."""
+    seen = (predicted + true) > 0
+    return float(np.mean(2 * true_positive[seen] / (predicted + true)[seen])) if seen.any() else float("nan")
+
+
+def ratio(numerator: float, denominator: float) -> float:
+    """A quotient, NaN where the denominator is zero."""
+    return float(numerator / denominator) if denominator else float("nan")
+
+
+def claim_classes(frame: pd.DataFrame, target: Target) -> tuple[float, str] | None:
+    """How far a column reads as classes: confidence and reason, or None where it cannot.
+
+    A whole-number column of few values may be classes or a rating; it is read as classes, and the reason says
+    so.
+    """
+    column = frame[target.name]
+    what = kind(column)
+    if what in ("list", "image", "other"):
+        return None
+    distinct, rows = count_distinct(column)
+    said = f"{target.why}; it has {distinct} distinct values in {rows} rows"
+    if what == "empty":
+        return 0.2, said
+    if what == "float":
+        return 0.1, f"{said}, but they are measurements rather than classes"
+    if what == "integer":
+        if distinct <= FEW:
+            ambiguous = distinct > 2 and pd.to_numeric(column, errors="coerce").max() > distinct - 1
+            return (0.7 if ambiguous else 0.8), (
+                f"{said}, whole numbers: read as classes (if they are a scale, ask for text-regression)"
+                if ambiguous
+                else f"{said}: read as classes"
+            )
+        return 0.2, f"{said}: many whole numbers, a quantity rather than classes"
+    if distinct <= 1 or 2 * distinct <= rows or (distinct <= FEW and distinct < rows):
+        return 0.8, f"{said}: classes"
+    return (0.3, f"{said}: hardly any repeats") if target.given else None
+
+
+class SingleLabel(Task):
+    """A task whose answer is one of several classes.
+
+    Statistics of an example: counted, right, loss, loss counted, then for each class true positives,
+    predictions, truths. A label that training never saw counts as an error and has no loss; a missing label
+    counts as nothing.
+    """
+
+    target_kind = "class"
+    problem_type: ClassVar[str | None] = "single_label_classification"
+    metric: ClassVar[str] = "accuracy"
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        self._labels: list[str] = []
+        self._index: dict[str, int] = {}
+
+    @property
+    def input(self) -> str:
+        """The input column."""
+        return str(self.columns.roles["input"])
+
+    @property
+    def target(self) -> str:
+        """The target column."""
+        return str(self.columns.roles["target"])
+
+    def _set_labels(self, labels: list[str]) -> None:
+        self._labels = labels
+        self._index = {name: index for index, name in enumerate(labels)}
+
+    def fit(self, frame: pd.DataFrame) -> None:
+        """Learns the label names, sorted.
+
+        Raises:
+            DataError: All labels are missing, or all are the same, or a cell holds a list.
+        """
+        names = [label_text(value) for value in frame[self.target]]
+        labels = sort_labels(name for name in names if name is not None)
+        if not labels:
+            raise DataError(
+                f"All {len(frame)} labels in column {self.target!r} are missing.",
+                "Name another target column.",
+            )
+        if len(labels) == 1:
+            raise DataError(
+                f"Column {self.target!r} has one class only, {labels[0]!r}: there is nothing to tell apart.",
+                "Add rows of another class, or name another target column.",
+            )
+        self._set_labels(labels)
+
+    def state(self) -> dict[str, Any]:
+        """Columns and labels."""
+        return {"roles": self.columns.roles, "labels": self._labels}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """A fitted task."""
+        task = cls(Columns(dict(state["roles"])))
+        task._set_labels([str(name) for name in state["labels"]])
+        return task
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of classes."""
+        return len(self._labels)
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the classes."""
+        return list(self._labels)
+
+    def strata(self, frame: pd.DataFrame) -> np.ndarray | None:
+        """(n,) a number for each class as the rows have it, -1 where missing; needs no fit."""
+        names = [label_text(value) for value in frame[self.target]]
+        return np.asarray(pd.factorize(pd.Series(names, dtype=object))[0])
+
+    def classes(self, frame: pd.DataFrame) -> np.ndarray:
+        """(n,) int64 class indices; -1 for labels training never saw, -100 for missing ones."""
+        if self.target not in frame.columns:
+            return np.full(len(frame), MISSING, dtype=np.int64)
+        return np.array(
+            [
+                MISSING if is_missing(v) else self._index.get(str(label_text(v)), UNSEEN)
+                for v in frame[self.target]
+            ],
+            dtype=np.int64,
+        )
+
+    def targets(self, frame: pd.DataFrame) -> list[np.ndarray]:
+        """0-d int64 arrays: the class, -1 for one training never saw, -100 where missing."""
+        return [np.asarray(value) for value in self.classes(frame)]
+
+    def loss(
+        self, logits: torch.Tensor, targets: torch.Tensor, *, label_smoothing: float = 0.0,
+        class_weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """(batch,) cross-entropy; zero where the target is negative."""
+        return cross_entropy(logits, targets, label_smoothing, class_weights)
+
+    def class_weights(self, targets: list[np.ndarray]) -> torch.Tensor | None:
+        """(classes,) n / (classes * count)."""
+        return balanced_weights(np.asarray(targets, dtype=np.int64), self.num_outputs)
+
+    def outputs(self, logits: torch.Tensor, batch: Batch) -> list[np.ndarray]:
+        """(classes,) logits of each example."""
+        return list(logits.detach().float().cpu().numpy())
+
+    def statistics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        """(n, 4 + 3 classes); see the class."""
+        count, classes = len(targets), self.num_outputs
+        table = np.zeros((count, 4 + 3 * classes))
+        if not count:
+            return table
+        true, predicted = np.asarray(targets, dtype=np.int64), np.argmax(np.stack(outputs), axis=1)
+        rows = np.arange(count)
+        answered, known, right = true != MISSING, true >= 0, true == predicted
+        losses = self.example_losses(outputs, targets)
+        table[:, 0], table[:, 1] = answered, right
+        table[:, 2], table[:, 3] = np.where(known, losses, 0.0), known
+        table[rows[right], 4 + predicted[right]] = 1
+        table[rows[answered], 4 + classes + predicted[answered]] = 1
+        table[rows[known], 4 + 2 * classes + true[known]] = 1
+        return table
+
+    def summarise(self, totals: np.ndarray) -> dict[str, float]:
+        """``accuracy``, ``macro_f1`` over classes that occur or were predicted, ``loss``."""
+        count, right, loss, known = totals[:4]
+        return {
+            "accuracy": ratio(right, count),
+            "macro_f1": mean_f1(*totals[4:].reshape(3, -1)),
+            "loss": ratio(loss, known),
+        }
+
+    def decode(
+        self, outputs: Sequence[np.ndarray], frame: pd.DataFrame | None = None
+    ) -> list[dict[str, Any]]:
+        """``label``, its probability as ``confidence``, and all ``probabilities`` by name."""
+        decoded = []
+        for output in outputs:
+            shares = softmax(np.asarray(output, dtype=np.float64))
+            best = int(np.argmax(shares))
+            probabilities = {name: float(share) for name, share in zip(self._labels, shares, strict=True)}
+            decoded.append(
+                {
+                    "label": self._labels[best],
+                    "confidence": float(shares[best]),
+                    "probabilities": probabilities,
+                }
+            )
+        return decoded
+
+    def confusion(
+        self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+    ) -> tuple[list[str], np.ndarray] | None:
+        """Counts by (true, predicted) class; rows whose label is missing or unseen are left out."""
+        counts = np.zeros((self.num_outputs, self.num_outputs), dtype=np.int64)
+        for output, target in zip(outputs, targets, strict=True):
+            if target >= 0:
+                counts[int(target), int(np.argmax(output))] += 1
+        return self.label_names, counts
+
+    def example_losses(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        """(n,) cross-entropy, NaN where the label is missing or unseen."""
+        if not len(targets):
+            return np.empty(0)
+        true = np.asarray(targets, dtype=np.int64)
+        scores = log_softmax(np.stack(outputs).astype(np.float64), axis=1)
+        return np.where(true >= 0, -scores[np.arange(len(true)), np.maximum(true, 0)], np.nan)
+
+    def majority(self, train: Sequence[np.ndarray], like: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Log frequencies of the classes in ``train``, for every row."""
+        prior = log_prior(np.asarray(train, dtype=np.int64), self.num_outputs)
+        return [prior.copy() for _ in like]
