@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from luthier.errors import SettingError
 from luthier.run.settings import Baseline, Device, Settings
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from luthier.run.progress import Progress
     from luthier.run.result import Result
 
-    Data = str | Path | pd.DataFrame | dict[str, pd.DataFrame] | datasets.Dataset | datasets.DatasetDict
+    Data: TypeAlias = (
+        str | Path | pd.DataFrame | dict[str, pd.DataFrame] | datasets.Dataset | datasets.DatasetDict
+    )
 
 
 class Options(TypedDict, total=False):
