@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
-TABLES = {".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".conll", ".bio"}
+TABLES = {".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".conll", ".bio", ".iob", ".iob2"}
 LINES = {".txt"}
 OUTPUTS = {".csv", ".jsonl"}
 
