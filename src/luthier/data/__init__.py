@@ -1,4 +1,4 @@
-"""Reading, checking and splitting labelled data. Knows tables, files and splits; not tasks, models or tensors."""
+"""Reading, checking and splitting labelled data. Knows tables and files, not tasks or models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`check`: looks in a dataset for what ruins a fine-tuning. What it looks for is in `check_inputs`, `check_targets` and `leaks`."""
+"""`check`: looks for what ruins a fine-tuning, by way of `check_inputs`, `check_targets` and `leaks`."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def check(
         max_length: The model's limit in tokens.
 
     Returns:
-        Findings, errors first. Rows that cannot be used are named, and `clean` drops them; an error says that training
-        makes no sense.
+        Findings, errors first. Rows that cannot be used are named, and `clean` drops them; an error says that
+        training makes no sense.
     """
     inputs = [input] if isinstance(input, str) else list(input)
     targets = [] if target is None else [target] if isinstance(target, str) else list(target)
@@ -72,12 +72,9 @@ def check(
         words = inputs[0] if target_kind == "tags" else None
         said, answers = check_targets(splits, target, target_kind, words)
         findings += said
-    if (
-        target_kind == "tags"
-    ):  # two sentences may be equal but for their entity types: compare whole tag sequences
-        answers = {name: [str(list(tags)) if _has_length(tags) else None for tags in frame[targets[0]]]
-                   for name, frame in splits.items()} if targets else answers  # fmt: skip
     findings += find_leaks(keys, rows, None if kind == "image" else texts, what)
+    if kind == "tokens":  # with another cut into words, other tags are right
+        keys = {name: [repr(_words(cell)) for cell in frame[inputs[0]]] for name, frame in splits.items()}
     findings += find_repeats(keys, answers, rows, what)
     findings += _nothing_left(splits, findings)
     return sorted(findings, key=lambda finding: _SEVERITY.index(finding.severity))
@@ -122,8 +119,8 @@ def _model_inputs(frame: pd.DataFrame, inputs: list[str], kind: InputKind, texts
     """(n,) inputs as the model's processor takes them: texts, or lists of words."""
     if kind == "text":
         return list(texts)
-    return [list(map(str, cell)) if _has_length(cell) else [] for cell in frame[inputs[0]]]
+    return [_words(cell) for cell in frame[inputs[0]]]
 
 
-def _has_length(cell: Any) -> bool:
-    return isinstance(cell, (list, tuple, np.ndarray))
+def _words(cell: Any) -> list[str]:
+    return [str(word) for word in cell] if isinstance(cell, (list, tuple, np.ndarray)) else []

@@ -26,8 +26,9 @@ def check_texts(texts: Sequence[str], rows: np.ndarray, split: str) -> list[Find
     if broken:
         numbers = [int(rows[place]) for place in broken]
         message = (
-            f"{counted(len(broken), f'{split} text')} with broken characters, such as {_around(texts[broken[0]])!r}: "
-            f"rows {some(numbers)}. The file was once read in a wrong encoding."
+            f"{counted(len(broken), f'{split} text')} with broken characters, as "
+            f"{_around(texts[broken[0]])!r}: rows {some(numbers)}. "
+            "They were once read in a wrong encoding."
         )
         findings.append(Finding("warning", "broken-encoding", message, numbers, split))
     return findings
@@ -51,8 +52,8 @@ def check_lengths(
         return []
     numbers = [int(row) for row in rows[long]]
     message = (
-        f"{counted(len(long), f'{split} text')} ({len(long) / len(sizes):.1%}) longer than the model's {max_length} tokens, "
-        f"the longest {int(sizes.max()):,}: rows {some(numbers)}. What is beyond is cut off."
+        f"{counted(len(long), f'{split} text')} ({len(long) / len(sizes):.1%}) longer than the model's "
+        f"{max_length} tokens, the longest {int(sizes.max()):,}: rows {some(numbers)}. The rest is cut off."
     )
     return [Finding("warning", "truncated", message, numbers, split)]
 

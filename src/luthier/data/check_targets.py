@@ -1,4 +1,4 @@
-"""Findings about targets over all splits: missing, malformed, constant, absent from a split, out of balance."""
+"""Findings about targets over all splits: missing, malformed, constant, out of balance."""
 
 from __future__ import annotations
 
@@ -74,11 +74,15 @@ def check_targets(
         findings += _number(usable) if kind == "number" else _classes(usable, read, splits, kind)
     if kind == "tags":
         findings += _loose_tags(splits, str(target))
-    texts = {
-        name: [None if one is None else ", ".join(one) for one in answers.labels]
-        for name, answers in read.items()
-    }
-    return findings, texts
+    if kind == "tags":  # equal answers are equal tag sequences, not equal sets of entity types
+        return findings, {
+            name: [_joined(cell) for cell in frame[str(target)]] for name, frame in splits.items()
+        }
+    return findings, {name: [_joined(labels) for labels in answers.labels] for name, answers in read.items()}
+
+
+def _joined(labels: Any) -> str | None:
+    return ", ".join(map(str, labels)) if _is_list(labels) else None
 
 
 def _read(frame: pd.DataFrame, target: str | list[str], kind: TargetKind, words: str | None) -> _Answers:
@@ -165,7 +169,8 @@ def _bad_rows(name: str, answers: _Answers, count: int) -> list[Finding]:
             all_code = "labels-all-missing" if code == "missing-label" else f"all-{code}"
             findings.append(Finding("error", all_code, message + hint, rows, name))
         else:
-            message = f"{counted(len(rows), f'{name} row')} {_MESSAGES[code]}{example}: rows {some(rows)}. Left out."
+            said = f"{counted(len(rows), f'{name} row')} {_MESSAGES[code]}{example}"
+            message = f"{said}: rows {some(rows)}. Left out."
             findings.append(Finding("warning", code, message, rows, name))
     return findings
 
@@ -218,7 +223,10 @@ def _classes(
     if kind != "tags" and len(train) > 1:
         (most, many), (least, few) = train.most_common()[0], train.most_common()[-1]
         if many >= IMBALANCE * few:
-            message = f"Classes are out of balance: {most!r} has {many:,} of {total:,} training rows, {least!r} has {few:,}."
+            message = (
+                f"Classes are out of balance: {most!r} has {many:,} of {total:,} training rows, "
+                f"{least!r} has {few:,}."
+            )
             findings.append(Finding("warning", "imbalance", message, [], "train"))
     return findings
 
@@ -252,7 +260,9 @@ def _nothing_to_tell(train: Counter[str], total: int, kind: TargetKind) -> list[
             )
         ]
     if kind == "class" and total >= 20 and len(train) > total / 2:
-        message = f"{len(train):,} classes for {total:,} training rows: the target looks like a text or an identifier."
+        message = (
+            f"{len(train):,} classes for {total:,} training rows: the target looks like a text or an id."
+        )
         return [Finding("warning", "many-classes", message, [], "train")]
     return []
 
@@ -273,8 +283,8 @@ def _loose_tags(splits: dict[str, pd.DataFrame], target: str) -> list[Finding]:
                     rows.append(int(row))
         if rows:
             message = (
-                f"{counted(len(rows), f'{name} row')} with an I- tag that continues no entity: rows {some(rows)}. "
-                "It is read as the entity's beginning."
+                f"{counted(len(rows), f'{name} row')} with an I- tag that continues no entity: "
+                f"rows {some(rows)}. It is read as the entity's beginning."
             )
             findings.append(Finding("warning", "loose-tag", message, rows, name))
     return findings

@@ -1,4 +1,4 @@
-"""CoNLL files: a word and its tag a line, an empty line between sentences. Tags stay as they are in the file."""
+"""CoNLL files: a word and its tag a line, an empty line between sentences. Tags stay as they are."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ def read_conll(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Reads sentences; the first field of a line is the word, the last its tag.
 
     Returns:
-        A frame with ``tokens`` (list of str), ``tags`` (list of str; left out where no line has a second field), and the
-        line of each sentence's first word as its row number. Then notes.
+        A frame with ``tokens`` (list of str), ``tags`` (list of str; left out where no line has a second
+        field), and the line of each sentence's first word as its row number. Then notes.
 
     Raises:
-        DataError: The file cannot be read, holds no sentence, or has words without a tag among words with one.
+        DataError: The file cannot be read, holds no sentence, or has words without a tag among words with
+            one.
     """
     text, notes = read_text(path)
     return parse(text, path), notes
@@ -59,7 +60,7 @@ def parse(text: str, path: Path) -> pd.DataFrame:
     if untagged and tagged:
         raise DataError(
             f"{path}, line {untagged[0]}: a word without a tag ({len(untagged)} such lines).",
-            "Write a word and its tag a line, with a tab between; O is the tag of words outside every entity.",
+            "Write a word and its tag a line, with a tab between; O tags words outside every entity.",
         )
     columns = {"tokens": [[fields[0] for fields in sentence] for _, sentence in sentences]}
     if tagged:

@@ -1,4 +1,4 @@
-"""`Dataset`: frames by split, where their files lie, and what the reader has to say. No reading and no judging here."""
+"""`Dataset`: frames by split, where their files lie, and what reading them said. No judging here."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
 def split_name(name: object) -> str | None:
-    """``train``, ``validation`` or ``test`` for any usual spelling of it (also ``train-00000-of-00002``), or None."""
+    """``train``, ``validation`` or ``test`` for a usual spelling (also ``train-00000-of-00002``), or None."""
     return _SPELLINGS.get(_SHARD.sub("", str(name).strip().lower()))
 
 
 def number_rows(frame: pd.DataFrame, numbers: Iterable[int] | None = None) -> pd.DataFrame:
-    """A copy with a RangeIndex and a `ROW` column: ``numbers``, or those it has where they are unique, or 1 to n."""
+    """A copy with a RangeIndex and a `ROW` column: ``numbers``, or those it has if unique, or 1 to n."""
     frame = frame.reset_index(drop=True)
     if numbers is None:
         kept = frame[ROW] if ROW in frame.columns else None
@@ -51,9 +51,11 @@ class Dataset:
 
     Attributes:
         name: Short name, for reports.
-        splits: Frames by ``train``, ``validation``, ``test``, in this order; data that nobody has split is ``train``. Each
-            has a RangeIndex and an int column ``__row__``, unique in its split: the line or record in the source, from 1.
-        modality: ``image`` and ``audio`` frames hold file names relative to ``root`` in a column of that name.
+        splits: Frames by ``train``, ``validation``, ``test``, in this order; data that nobody has split is
+            ``train``. Each has a RangeIndex and an int column ``__row__``, unique in its split: the line or
+            record in the source, from 1.
+        modality: ``image`` and ``audio`` frames hold file names relative to ``root`` in a column of that
+            name.
         root: Folder that relative file names in frames are resolved against.
         source: Where the data came from, as the user named it.
         notes: What was assumed or left out in reading, one sentence each, to be said to the user.
@@ -102,7 +104,8 @@ def by_split_column(frame: pd.DataFrame, column: str | None) -> tuple[dict[str, 
 
     Args:
         frame: All rows.
-        column: The column the user named, or None to look for one called ``split`` that holds nothing but split names.
+        column: The column the user named, or None to look for one called ``split`` that holds nothing but
+            split names.
 
     Returns:
         Frames by split (``train`` alone where there is no such column) and notes.

@@ -1,4 +1,4 @@
-"""Equal and nearly equal texts, fast enough for a hundred thousand rows. What follows from them is said in `leaks`."""
+"""Equal and nearly equal texts, fast at a hundred thousand rows. What follows is said in `leaks`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pandas as pd
 SHINGLE = 5
 """Characters of a shingle."""
 BANDS, ROWS = 16, 4
-"""Bands of the locality-sensitive hash, and min-hashes in one: pairs of Jaccard similarity .8 are missed with odds of 2e-4."""
+"""Bands, and min-hashes in a band: a pair of Jaccard similarity .8 is missed at odds of 2e-4."""
 _SKETCHED = 1000
 """Characters of a text that the sketch sees; the verdict on a candidate is over the whole texts."""
 _CHUNK = 1 << 20
 
 
 class _Punctuation(dict[int, str | None]):
-    """A lazily filled table for `str.translate` that deletes punctuation and white space, but not symbols such as + or emoji."""
+    """For `str.translate`: deletes punctuation and white space, but not symbols such as + or emoji."""
 
     def __missing__(self, code: int) -> str | None:
         character = chr(code)
@@ -35,10 +35,10 @@ _TABLE = _Punctuation()
 
 
 def normalise(text: str) -> str:
-    """The form in which texts count as equal: Unicode's NFKC, case folded, without white space and punctuation.
+    """The form in which texts count as equal: NFKC, case folded, without white space and punctuation.
 
-    A text of one word is kept as it is but for its ends: codes, formulas and SMILES differ by signs and case alone. So is one that
-    holds nothing but punctuation.
+    A text of one word is kept as it is but for its ends: codes, formulas and SMILES differ by signs and case
+    alone. So is one that holds nothing but punctuation.
     """
     words = text.split()
     if len(words) < 2:
@@ -47,7 +47,7 @@ def normalise(text: str) -> str:
 
 
 def input_texts(frame: pd.DataFrame, columns: str | list[str]) -> list[str]:
-    """(n,) inputs of a frame as texts: words joined by spaces, several columns by line ends, missing cells empty."""
+    """(n,) inputs of a frame as texts: words joined by spaces, columns by line ends, missing cells empty."""
     names = [columns] if isinstance(columns, str) else columns
     parts = [[_cell_text(cell) for cell in frame[name]] for name in names]
     return parts[0] if len(parts) == 1 else ["\n".join(row) for row in zip(*parts, strict=True)]
@@ -64,8 +64,9 @@ def _cell_text(cell: Any) -> str:
 def near_duplicates(reference: Sequence[str], texts: Sequence[str], threshold: float = 0.8) -> np.ndarray:
     """For each text a nearly equal one among the reference texts.
 
-    Candidates share a band of min-hashes (Broder 1997; banding as in Leskovec et al., Mining of Massive Datasets, section 3.4); the
-    best of a text's candidates is then measured exactly. Time and memory are linear in the characters.
+    Candidates share a band of min-hashes (Broder 1997; banding as in Leskovec et al., Mining of Massive
+    Datasets, section 3.4); the best of a text's candidates is then measured exactly. Time and memory are
+    linear in the characters.
 
     Args:
         reference: Texts to look in, such as those of training.

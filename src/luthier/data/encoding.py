@@ -1,4 +1,4 @@
-"""Bytes of a file to text: encodings, byte order marks, and the signs that a text was once decoded wrongly."""
+"""Bytes of a file to text: encodings, byte order marks, and signs that a text was once decoded wrongly."""
 
 from __future__ import annotations
 
@@ -43,8 +43,9 @@ def read_bytes(path: Path) -> bytes:
 def read_text(path: Path) -> tuple[str, list[str]]:
     """The text of a file and notes about its encoding.
 
-    A byte order mark decides; otherwise UTF-8 where it fits. Where it does not, a file with more good UTF-8 sequences than
-    bad ones is UTF-8 with damage (marked U+FFFD, which the check reports), and any other is Windows-1252.
+    A byte order mark decides; otherwise UTF-8 where it fits. Where it does not, a file with more good UTF-8
+    sequences than bad ones is UTF-8 with damage (marked U+FFFD, which the check reports), and any other is
+    Windows-1252.
 
     Raises:
         DataError: The file cannot be read, is empty, or is binary.
@@ -67,8 +68,8 @@ def read_text(path: Path) -> tuple[str, list[str]]:
         damaged = text.count("\ufffd")
         good = sum(character > "\x7f" for character in text) - damaged
         if good > damaged:
-            note = f"{path.name} is UTF-8 with {damaged} damaged characters, the first at byte {error.start + 1}."
-            return text, [note]
+            where = f"the first at byte {error.start + 1}"
+            return text, [f"{path.name} is UTF-8 with {damaged} damaged characters, {where}."]
         note = f"{path.name} is not UTF-8: read as Windows-1252. Save it as UTF-8 if characters look wrong."
         return data.decode("cp1252", errors="replace"), [note]
 

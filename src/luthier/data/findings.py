@@ -1,4 +1,4 @@
-"""`Finding`: one thing the check has to say, and what can be done about it: dropping bad rows, dropping leaked rows."""
+"""`Finding`: one thing the check has to say; and dropping the rows it names, bad or leaked."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def clean(dataset: Dataset, findings: Iterable[Finding]) -> Dataset:
 
 
 def drop_leaks(dataset: Dataset, findings: Iterable[Finding]) -> Dataset:
-    """The dataset without test and validation rows that also stand in an earlier split; training is kept whole.
+    """The dataset without test and validation rows that stand in an earlier split too; training stays whole.
 
-    Only equal inputs go. Nearly equal ones (``near-leak``) stay, since two close sentences can rightly differ.
+    Only equal inputs go. Nearly equal ones (``near-leak``) stay, since two close sentences can rightly
+    differ.
     """
     return _without(
         dataset, [one for one in findings if one.code == "leak"], "that stand in an earlier split too"

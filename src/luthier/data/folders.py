@@ -1,4 +1,4 @@
-"""Folders of images or sounds to frames: a folder a class, or a metadata file; with or without a folder a split."""
+"""Folders of images or sounds to frames: a folder a class or a metadata file, in folders by split or not."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def read_media(root: Path, split_column: str | None = None) -> Dataset | None:
     Names in the frame are relative to ``root``, with forward slashes; the order is that of the sorted names.
 
     Args:
-        root: The folder. Known shapes: ``metadata.csv`` (or .tsv, .jsonl, .parquet) with a ``file_name`` column beside the
-            files; a folder a class; either of them inside folders named for splits.
+        root: The folder. Known shapes: ``metadata.csv`` (or .tsv, .jsonl, .parquet) with a ``file_name``
+            column beside the files; a folder a class; either of them inside folders named for splits.
         split_column: Column of split names in the metadata.
 
     Returns:
         The dataset, or None where there are neither images nor sounds nor metadata.
 
     Raises:
-        DataError: A class folder structure that cannot be a classification, unreadable metadata, a file name in it that
-            leaves the folder, or splits named twice.
+        DataError: A class folder structure that cannot be a classification, unreadable metadata, a file name
+            in it that leaves the folder, or splits named twice.
     """
     notes: list[str] = []
     folders = _subfolders(root)
@@ -62,7 +62,7 @@ def read_media(root: Path, split_column: str | None = None) -> Dataset | None:
 
 
 def inside(name: Any, folder: Path, where: str) -> Path | None:
-    """The path that a file name from a data file means, once it is certain that it lies in the folder; None for no name.
+    """The path that a file name in a data file means, certain to lie in the folder; None for no name.
 
     Raises:
         DataError: An absolute name, or one that leads out of the folder, also by way of a symbolic link.
@@ -104,7 +104,7 @@ def _from_metadata(metadata: Path, root: Path, notes: list[str]) -> tuple[pd.Dat
     strange = suffixes - (AUDIO_SUFFIXES if modality == "audio" else IMAGE_SUFFIXES)
     if strange:
         raise DataError(
-            f"{metadata} names files ending in {sorted(strange)[0]!r}, which is no kind of {modality} file that is read.",
+            f"{metadata} names files ending in {sorted(strange)[0]!r}, no kind of {modality} file here.",
             f"Known endings: {', '.join(sorted(IMAGE_SUFFIXES | AUDIO_SUFFIXES))}.",
         )
     if column != modality and modality in frame.columns:
@@ -135,7 +135,7 @@ def _from_classes(folder: Path, root: Path, notes: list[str]) -> tuple[pd.DataFr
     if classes & {"images", "image"} and classes & {"masks", "mask", "labels", "annotations"}:
         raise DataError(
             f"{folder} holds images beside their masks or annotations, not a folder a class.",
-            "Segmentation is not supported; for a classification, put the images of each class in a folder of its name.",
+            "Segmentation is not supported; to classify, put each class's images in a folder of its name.",
         )
     if len(kinds) > 1:
         raise DataError(f"{folder} holds images and sounds.", "Keep one kind of file.")
@@ -152,7 +152,7 @@ def _from_classes(folder: Path, root: Path, notes: list[str]) -> tuple[pd.DataFr
 
 
 def _media_files(folder: Path, root: Path) -> tuple[list[Path], int]:
-    """Image and sound files below a folder, sorted, and the number of others; links that lead out of ``root`` are others."""
+    """Images and sounds below a folder, sorted, and how many others; links that leave ``root`` are others."""
     files, others = [], 0
     top = root.resolve()
     for current, folders, names in os.walk(folder):

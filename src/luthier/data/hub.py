@@ -1,4 +1,4 @@
-"""Data from the `datasets` library: its objects, and data sets by hub id. Needs the ``hub`` extra; runs no remote code."""
+"""Data from the `datasets` library: objects and hub ids. Needs the ``hub`` extra; runs no remote code."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def read_hub(source: str) -> Dataset:
 def from_datasets(loaded: Any, *, name: str = "dataset", source: str = "a datasets object") -> Dataset:
     """Turns a ``datasets.Dataset`` or ``DatasetDict`` into frames.
 
-    Class indices become their names (-1 becomes missing). An image column becomes ``image``, with the encoded images laid
-    down as files in the user's cache; further image columns and audio are left out, with a note.
+    Class indices become their names (-1 becomes missing). An image column becomes ``image``, with the encoded
+    images laid down as files in the user's cache; further image columns and audio are left out, with a note.
 
     Raises:
         DataError: A streaming data set, no usable split, or no rows.

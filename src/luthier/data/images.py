@@ -1,4 +1,4 @@
-"""Image files: which decode, what their pixels hash to, and images in memory laid down as files. No folders here."""
+"""Image files: which decode, what their pixels hash to, and images in memory laid down as files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from luthier.errors import DataError
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 )
-# Others can start outside programs (EPS) or are seldom tested decoders: a data set from elsewhere must not reach them.
+# Others start outside programs (EPS) or are seldom tested decoders: data from elsewhere must not reach them.
 _FORMATS = {
     "JPEG": ".jpg",
     "PNG": ".png",
@@ -87,12 +87,13 @@ def _inspect(cell: Any, root: Path) -> Inspection:
 
 
 def store(images: Sequence[Any], column: str) -> tuple[Path, list[str | None]]:
-    """Lays images in memory down as files, so that they are read like all others and a later process finds them.
+    """Lays images in memory down as files: they are read like all others, and a later process finds them.
 
     Files are named by their content: the same image is written once, whoever asks.
 
     Args:
-        images: Encoded bytes, pillow images, ``{"bytes": ..., "path": ...}`` as the datasets library has them, or None.
+        images: Encoded bytes, pillow images, ``{"bytes": ..., "path": ...}`` as the datasets library has
+            them, or None.
         column: Where they come from, for messages.
 
     Returns:

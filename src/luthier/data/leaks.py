@@ -1,8 +1,8 @@
-"""Findings about inputs that occur more than once: in two splits, twice in one, and with different answers."""
+"""Findings about inputs that occur more than once: in two splits, twice in one, with different answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,9 +13,9 @@ _ORDER = ("train", "validation", "test")
 
 
 def find_leaks(
-    keys: dict[str, Sequence[str | None]],
-    rows: dict[str, np.ndarray],
-    texts: dict[str, Sequence[str]] | None,
+    keys: Mapping[str, Sequence[str | None]],
+    rows: Mapping[str, np.ndarray],
+    texts: Mapping[str, Sequence[str]] | None,
     what: str,
 ) -> list[Finding]:
     """Inputs of a later split that also stand in an earlier one.
@@ -39,15 +39,17 @@ def find_leaks(
                     known.setdefault(key, int(row))
             equal = np.array([key in known for key in keys[later]], dtype=bool) & open_
             if equal.any():
-                pairs = [(int(rows[later][i]), known[keys[later][i] or ""]) for i in np.flatnonzero(equal)]
+                pairs = [
+                    (int(rows[later][i]), known[keys[later][i] or ""]) for i in np.flatnonzero(equal).tolist()
+                ]
                 findings.append(_leak("leak", pairs, later, earlier, what))
             open_ &= ~equal
             if texts is None:
                 continue
-            asked = np.flatnonzero(open_)
+            asked: list[int] = np.flatnonzero(open_).tolist()
             near = near_duplicates(texts[earlier], [texts[later][i] for i in asked])
-            hits = asked[near >= 0]
-            if len(hits):
+            hits = [place for place, match in zip(asked, near, strict=True) if match >= 0]
+            if hits:
                 matches = rows[earlier][near[near >= 0]]
                 pairs = [(int(rows[later][i]), int(match)) for i, match in zip(hits, matches, strict=True)]
                 findings.append(_leak("near-leak", pairs, later, earlier, what))
@@ -65,9 +67,9 @@ def _leak(code: str, pairs: list[tuple[int, int]], later: str, earlier: str, wha
 
 
 def find_repeats(
-    keys: dict[str, Sequence[str | None]],
-    answers: dict[str, Sequence[str | None]],
-    rows: dict[str, np.ndarray],
+    keys: Mapping[str, Sequence[str | None]],
+    answers: Mapping[str, Sequence[str | None]],
+    rows: Mapping[str, np.ndarray],
     what: str,
 ) -> list[Finding]:
     """Inputs that stand more than once in a split, and equal inputs with different answers.
@@ -91,16 +93,20 @@ def find_repeats(
             if len({answers[name][i] for i in group if answers[name][i] is not None}) > 1
         ]
         if several:
-            again = [int(rows[name][i]) for group in several for i in group[1:]]
+            again = sorted(int(rows[name][i]) for group in several for i in group[1:])
             message = f"{counted(len(again), f'{name} {what}')} repeated: rows {some(again)}."
             findings.append(Finding("info", "duplicate", message, again, name))
         if conflicts:
-            bad = [int(rows[name][i]) for group in conflicts for i in group]
-            first = conflicts[0]
-            example = " and ".join(f"row {rows[name][i]} is {answers[name][i]!r}" for i in first[:2])
-            message = (
-                f"{counted(len(conflicts), f'{name} {what}')} with conflicting labels, in {len(bad)} rows ({example}): "
-                f"rows {some(bad)}."
-            )
+            bad = sorted(int(rows[name][i]) for group in conflicts for i in group)
+            said = f"{counted(len(conflicts), f'{name} {what}')} with conflicting labels, in {len(bad)} rows"
+            message = f"{said}: {_example(conflicts[0], answers[name], rows[name])}; rows {some(bad)}."
             findings.append(Finding("warning", "conflicting-labels", message, bad, name))
     return findings
+
+
+def _example(group: list[int], answers: Sequence[str | None], rows: np.ndarray) -> str:
+    """Two rows of a group whose answers differ."""
+    first = next(place for place in group if answers[place] is not None)
+    other = next(place for place in group if answers[place] not in (None, answers[first]))
+    shown = [f"row {rows[place]} is {str(answers[place])[:60]!r}" for place in (first, other)]
+    return " and ".join(shown)

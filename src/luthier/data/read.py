@@ -35,10 +35,12 @@ def read(source: Any, *, split_column: str | None = None) -> Dataset:
     """Reads labelled data from wherever it is.
 
     Args:
-        source: A file (CSV, TSV, JSON lines, JSON, Parquet, CoNLL); a folder with a file a split (``train.csv``,
-            ``dev.csv``, ``test.csv``) or of images or sounds; a list of files; a frame; a dict of frames by split; a
-            ``datasets`` object; or a hub id, ``user/name`` or ``user/name:config``.
-        split_column: Column of split names; where it is None, a column ``split`` is taken if it holds nothing else.
+        source: A file (CSV, TSV, JSON lines, JSON, Parquet, CoNLL); a folder with a file a split
+            (``train.csv``, ``dev.csv``, ``test.csv``) or of images or sounds; a list of files; a frame; a
+            dict of frames by split; a ``datasets`` object; or a hub id, ``user/name`` or
+            ``user/name:config``.
+        split_column: Column of split names; where it is None, a column ``split`` is taken if it holds nothing
+            else.
 
     Returns:
         The dataset, with the splits as given, or all rows as ``train``.
@@ -115,8 +117,8 @@ def _from_folder(folder: Path, split_column: str | None) -> Dataset:
     )
     raise DataError(
         f"{folder} is no data set: {found}.",
-        "Expected train.csv and test.csv (or .jsonl, .parquet, .conll), a folder of images a class, or metadata.csv; "
-        "to read one file among several, name it.",
+        "Expected train.csv and test.csv (or .jsonl, .parquet, .conll), a folder of images a class, or "
+        "metadata.csv; to read one file among several, name it.",
     )
 
 
@@ -211,7 +213,7 @@ def _split_by_column(dataset: Dataset, column: str | None) -> Dataset:
 
 
 def _media_columns(dataset: Dataset) -> Dataset:
-    """A table whose cells are images, or names of image files, is an image dataset; the column becomes ``image``."""
+    """A table of images, or of names of image files, is an image dataset; the column becomes ``image``."""
     if dataset.modality != "text":
         return dataset
     first = next(iter(dataset.splits.values()))
@@ -220,7 +222,8 @@ def _media_columns(dataset: Dataset) -> Dataset:
         splits, root = {}, dataset.root
         for split, frame in dataset.splits.items():
             root, names = images.store(list(frame[memory]), str(memory))
-            splits[split] = frame.assign(**{str(memory): names}).rename(columns={memory: "image"})
+            splits[split] = frame.rename(columns={memory: "image"})
+            splits[split]["image"] = names
         return Dataset(
             dataset.name,
             splits,

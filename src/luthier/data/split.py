@@ -1,4 +1,4 @@
-"""Making the splits that are missing: stratified, grouped, seeded. Splits that were given are never touched."""
+"""Making the splits that are missing: stratified, grouped, seeded. Given splits are never touched."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def split(
 
     Args:
         dataset: With at least ``train``; other splits it has are kept as they are.
-        strata: (n,) keys of the training rows; each key is represented in the new splits as in the whole, and a key never
-            leaves training altogether. None: rows are drawn without regard.
-        groups: Column whose equal values stay together (a patient, a speaker); rows without a value are groups of one.
-        inputs: Column(s) with the input: rows whose texts count as equal stay together, so that no leak is made. Not for
-            images, whose file names say nothing.
+        strata: (n,) keys of the training rows; each key is represented in the new splits as in the whole, and
+            a key never leaves training altogether. None: rows are drawn without regard.
+        groups: Column whose equal values stay together (a patient, a speaker); rows without a value are
+            groups of one.
+        inputs: Column(s) with the input: rows whose texts count as equal stay together, so that no leak is
+            made. Not for images, whose file names say nothing.
         validation: Share of the training rows, in (0, 1); None: 15%, at most 2,000 rows.
         test: Share of the training rows, in (0, 1).
         seed: Equal seeds give equal splits.
@@ -181,10 +182,10 @@ def _take_rows(keys: np.ndarray, size: int, generator: np.random.Generator) -> t
 def _take_groups(
     keys: np.ndarray, members: np.ndarray, size: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, list[str]]:
-    """Sorted positions of whole groups that together come near ``size`` rows with each key by its share; notes.
+    """Sorted positions of whole groups, near ``size`` rows together, each key by its share; notes.
 
-    Greedy, in a shuffled order with uneven groups first (as scikit-learn's StratifiedGroupKFold): a group is taken if that
-    brings the counts nearer to the goal and leaves every key a row in training.
+    Greedy, in a shuffled order with uneven groups first (as scikit-learn's StratifiedGroupKFold): a group is
+    taken if that brings the counts nearer to the goal and leaves every key a row in training.
     """
     present, members = np.unique(members, return_inverse=True)
     if len(present) < 2:

@@ -1,4 +1,4 @@
-"""Table files to frames: CSV and TSV, JSON lines and arrays, Parquet. Splits and folders are not known here."""
+"""Table files to frames: CSV and TSV, JSON lines and arrays, Parquet. Knows no splits and no folders."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow
-import pyarrow.parquet
+import pyarrow  # type: ignore[import-untyped]
+import pyarrow.parquet  # type: ignore[import-untyped]
 
 from luthier.data.dataset import number_rows
 from luthier.data.encoding import read_bytes, read_text
@@ -26,12 +26,13 @@ _FIELD_LIMIT = 1 << 26
 def read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """Reads a table with a header and a delimiter that is found out (comma, tab, semicolon or bar).
 
-    Only an empty cell is missing: ``NA`` and ``null`` are texts like others, except in a column that otherwise holds
-    numbers. Numbers with leading zeros stay text. Row numbers are lines of the file; the header is line 1.
+    Only an empty cell is missing: ``NA`` and ``null`` are texts like others, except in a column that
+    otherwise holds numbers. Numbers with leading zeros stay text. Row numbers are lines of the file; the
+    header is line 1.
 
     Raises:
-        DataError: Unreadable or binary file, no rows, rows of unequal width, doubled or no column names, quotes that do not
-            close, or a delimiter that is none of the four.
+        DataError: Unreadable or binary file, no rows, rows of unequal width, doubled or no column names,
+            quotes that do not close, or a delimiter that is none of the four.
     """
     text, notes = read_text(path)
     delimiter = _delimiter(text, path)
@@ -79,7 +80,7 @@ def read_json_lines(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def read_json(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Reads a JSON array of objects (or JSON lines under this ending); row numbers are positions in the array.
+    """Reads a JSON array of objects, or JSON lines under this ending; rows are positions in the array.
 
     Raises:
         DataError: Unreadable file, no rows, or something else than an array of objects.
@@ -111,7 +112,7 @@ def read_json(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def read_parquet(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Reads Parquet; class indices get their names where the file carries them, as the datasets library writes them.
+    """Reads Parquet; class indices get names where the file carries them, as the datasets library writes it.
 
     Raises:
         DataError: Unreadable or damaged file, or no rows.
@@ -144,7 +145,7 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def name_of(code: Any, labels: list[str]) -> Any:
-    """The label name(s) of a class index or a sequence of them; None for an index out of range, such as -1."""
+    """Label name(s) of a class index or a sequence of them; None for one out of range, such as -1."""
     if isinstance(code, (list, tuple, np.ndarray)):
         return [name_of(item, labels) for item in code]
     if code is None or code != code or not 0 <= int(code) < len(labels):
@@ -228,7 +229,7 @@ def _check_width(path: Path, header: list[str], rows: list[tuple[int, list[str]]
     if ragged:
         line, width = ragged[0]
         raise DataError(
-            f"{path}, line {line}: {width} fields where the header has {len(header)} ({len(ragged)} such rows).",
+            f"{path}, line {line}: {width} fields, but the header has {len(header)} ({len(ragged)} such).",
             f"Fields are delimited by {delimiter!r}: put a field that holds it in double quotes.",
         )
 
@@ -256,7 +257,7 @@ def _typed(cells: list[str]) -> pd.Series[Any]:
 
 
 TABLES = {
-    ".csv": read_csv, ".tsv": read_csv, ".jsonl": read_json_lines, ".ndjson": read_json_lines, ".json": read_json,
-    ".parquet": read_parquet,
+    ".csv": read_csv, ".tsv": read_csv, ".jsonl": read_json_lines, ".ndjson": read_json_lines,
+    ".json": read_json, ".parquet": read_parquet,
 }  # fmt: skip
 """Readers by file ending; each takes a path and returns a frame with row numbers, and notes."""
