@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from luthier.evaluate.evaluation import Evaluation
+from luthier.evaluate.tables import numbers
 
 GAP = 0.5
 """Overfitting is spoken of where training loss is below this share of validation loss."""
@@ -32,8 +33,8 @@ def diagnose(
     """What the curves and results say, the gravest first; empty where nothing stands out.
 
     Args:
-        trials: One row a trial, with ``trial``, ``score`` (higher is better, NaN for none), ``status`` and,
-            for failed ones, ``reason``.
+        trials: One row a trial, in the store's columns: ``score`` (higher is better, NaN for none),
+            ``status`` and ``reason``.
         epochs: One row an epoch of a trial: ``trial``, ``epoch`` (1-based), ``score``, ``loss`` (validation)
             and ``train_loss``.
         best: Number of the chosen trial.
@@ -56,7 +57,7 @@ def diagnose(
 
 def all_near_majority(trials: pd.DataFrame, majority_score: float | None) -> str | None:
     """The target may not be learnable: three trials or more, none clearly above the most frequent answer."""
-    scores = _numbers(trials, "score")
+    scores = numbers(trials, "score")
     scores = scores[np.isfinite(scores)]
     if (
         majority_score is None
@@ -104,7 +105,7 @@ def failures(trials: pd.DataFrame) -> str | None:
 def loss_rose(curve: pd.DataFrame) -> str | None:
     """Validation loss rose from some epoch on while training loss fell: from there on the training data was
     memorised."""
-    loss, train = _numbers(curve, "loss"), _numbers(curve, "train_loss")
+    loss, train = numbers(curve, "loss"), numbers(curve, "train_loss")
     if len(loss) < 3 or not np.isfinite(loss).all() or not np.isfinite(train).all():
         return None
     lowest = int(loss.argmin())
@@ -124,7 +125,7 @@ def overfitting(curve: pd.DataFrame) -> str | None:
     at = _best_epoch(curve)
     if at is None:
         return None
-    train, loss = _numbers(curve, "train_loss")[at], _numbers(curve, "loss")[at]
+    train, loss = numbers(curve, "train_loss")[at], numbers(curve, "loss")[at]
     if not (math.isfinite(train) and math.isfinite(loss)) or train >= GAP * loss:
         return None
     return (
@@ -136,7 +137,7 @@ def overfitting(curve: pd.DataFrame) -> str | None:
 
 def underfitting(curve: pd.DataFrame) -> str | None:
     """The training loss hardly fell over two epochs or more: the model is not learning."""
-    train = _numbers(curve, "train_loss")
+    train = numbers(curve, "train_loss")
     if len(train) < 2 or not np.isfinite(train).all() or train[-1] < SLOW * train[0]:
         return None
     return (
@@ -147,7 +148,7 @@ def underfitting(curve: pd.DataFrame) -> str | None:
 
 def still_improving(curve: pd.DataFrame) -> str | None:
     """The last epoch was the best of two or more, and better than the one before."""
-    scores = _numbers(curve, "score")
+    scores = numbers(curve, "score")
     at = _best_epoch(curve)
     if at is None or len(scores) < 2 or at != len(scores) - 1 or not scores[-1] > scores[-2]:
         return None
@@ -159,7 +160,7 @@ def still_improving(curve: pd.DataFrame) -> str | None:
 
 def chosen_by_luck(trials: pd.DataFrame, evaluation: Evaluation | None) -> str | None:
     """The chosen trial's validation score lies outside the test interval: the best of many is partly luck."""
-    scores = _numbers(trials, "score")
+    scores = numbers(trials, "score")
     scores = scores[np.isfinite(scores)]
     if evaluation is None or len(scores) < 2:
         return None
@@ -175,14 +176,7 @@ def chosen_by_luck(trials: pd.DataFrame, evaluation: Evaluation | None) -> str |
     )
 
 
-def _numbers(frame: pd.DataFrame, column: str) -> np.ndarray:
-    """A column as floats, all NaN where it is missing."""
-    if column not in frame:
-        return np.full(len(frame), np.nan)
-    return pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64)
-
-
 def _best_epoch(curve: pd.DataFrame) -> int | None:
     """Position of the best score, or None where there is none."""
-    scores = _numbers(curve, "score")
+    scores = numbers(curve, "score")
     return int(np.nanargmax(scores)) if np.isfinite(scores).any() else None

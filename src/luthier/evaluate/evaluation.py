@@ -15,6 +15,7 @@ import pandas as pd
 from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.intervals import UNKNOWN, Interval, metric_intervals
 from luthier.tasks.base import Task
+from luthier.tasks.labels import word_lists
 
 TEXT_LIMIT = 600
 """Characters of an input kept among the worst errors."""
@@ -50,7 +51,7 @@ class Evaluation:
         maximize: Whether more of it is better.
         metrics: All metrics by name, ``metric`` first; NaN where one cannot be formed.
         intervals: 95% (low, high) of each metric.
-        n: Examples judged.
+        n: Examples judged: those with a true answer.
         groups: Groups that were resampled, or None where examples were.
         unseen: Examples whose true answer training never saw; they count as wrong.
         confusion: Labels and (true, predicted) counts, or None.
@@ -142,6 +143,7 @@ def evaluate(
         )
     started = time.perf_counter()
     statistics = task.statistics(outputs, targets)
+    counted = statistics.any(axis=1)
     losses = np.asarray(task.example_losses(outputs, targets), dtype=np.float64)
     metrics = {name: float(value) for name, value in task.summarise(statistics.sum(axis=0)).items()}
     evaluation = Evaluation(
@@ -149,32 +151,40 @@ def evaluate(
         maximize=task.maximize,
         metrics=metrics,
         intervals=metric_intervals(statistics, task.summarise, groups=groups, seed=seed),
-        n=len(outputs),
+        n=int(counted.sum()),
         groups=None if groups is None else len(set(np.asarray(groups).astype(str))),
-        unseen=int(np.isnan(losses).sum()),
+        unseen=int((counted & np.isnan(losses)).sum()),
         confusion=task.confusion(outputs, targets),
-        worst=worst_errors(task, outputs, losses, frame, top=top),
+        worst=worst_errors(task, outputs, statistics, losses, frame, top=top),
     )
     evaluation.seconds = time.perf_counter() - started
     return evaluation
 
 
 def worst_errors(
-    task: Task, outputs: Sequence[np.ndarray], losses: np.ndarray, frame: pd.DataFrame, *, top: int
+    task: Task,
+    outputs: Sequence[np.ndarray],
+    statistics: np.ndarray,
+    losses: np.ndarray,
+    frame: pd.DataFrame,
+    *,
+    top: int,
 ) -> list[WorstError]:
     """The ``top`` wrong answers of largest loss; answers that training never saw come first.
 
     Args:
         task: The fitted task.
         outputs: n arrays.
+        statistics: (n, k).
         losses: (n,), NaN for unseen answers.
         frame: The n rows.
         top: How many at most.
     """
     order = np.argsort(-np.where(np.isnan(losses), np.inf, losses), kind="stable")
-    decoded = task.decode(outputs)
+    decoded = task.decode(outputs, frame)
+    said = [answer_text(next(iter(answer.values()))) for answer in decoded]
     truths = true_answers(task, frame)
-    wrong = [int(i) for i in order if truths[i] != answer_text(next(iter(decoded[i].values())))][:top]
+    wrong = [int(i) for i in order if truths[i] != said[i] and _counts_as_wrong(task, statistics[i])][:top]
     shown = task.show(frame.iloc[wrong]) if wrong else []
     rows = frame["__row__"].to_numpy() if "__row__" in frame.columns else np.arange(len(frame))
     return [
@@ -182,7 +192,7 @@ def worst_errors(
             row=int(rows[i]),
             input=text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT] + "…",
             truth=truths[i],
-            prediction=answer_text(next(iter(decoded[i].values()))),
+            prediction=said[i],
             confidence=_confidence(decoded[i]),
             loss=None if math.isnan(losses[i]) else float(losses[i]),
         )
@@ -190,19 +200,25 @@ def worst_errors(
     ]
 
 
+def _counts_as_wrong(task: Task, statistics: np.ndarray) -> bool:
+    """Whether the metrics count an example at all, and alone it would not score best.
+
+    An example without a true answer counts as nothing: its statistics are all zero.
+    """
+    return bool(statistics.any()) and not (task.maximize and task.score(task.summarise(statistics)) >= 1)
+
+
 def true_answers(task: Task, frame: pd.DataFrame) -> list[str]:
     """The true answer of each row, written as `answer_text` writes predictions."""
-    target = task.columns.roles["target"]
-    if isinstance(target, list):  # a 0/1 column for each label
-        marks = frame[target].to_numpy() == 1
+    target, source = task.columns.roles["target"], task.columns.roles.get("input")
+    if isinstance(target, list) and len(target) > 1:  # a 0/1 column for each label
+        marks = frame[target].apply(pd.to_numeric, errors="coerce").to_numpy() == 1
         return [answer_text([name for name, on in zip(target, row, strict=True) if on]) for row in marks]
-    values = frame[target].tolist()
-    words = task.columns.roles.get("input")
-    if isinstance(words, str) and task.level == "token":
-        return [
-            answer_text(spans(row, tags)) for row, tags in zip(frame[words].tolist(), values, strict=True)
-        ]
-    return [answer_text(value) for value in values]
+    column = target[0] if isinstance(target, list) else target
+    if task.level == "token" and isinstance(source, str):
+        pairs = zip(word_lists(frame, source), word_lists(frame, column), strict=True)
+        return [answer_text(spans(row, tags)) for row, tags in pairs]
+    return [answer_text(value) for value in frame[column].tolist()]
 
 
 def spans(words: Sequence[str], tags: Sequence[str]) -> list[dict[str, str]]:
@@ -210,7 +226,7 @@ def spans(words: Sequence[str], tags: Sequence[str]) -> list[dict[str, str]]:
     reads it."""
     found: list[dict[str, str]] = []
     previous = "O"
-    for word, tag in zip(words, tags, strict=True):
+    for word, tag in zip(words, tags, strict=False):
         kind = tag.partition("-")[2] or tag
         if tag != "O":
             if tag.startswith("I-") and previous != "O" and found[-1]["type"] == kind:
@@ -228,17 +244,14 @@ def answer_text(answer: Any) -> str:
     if isinstance(answer, (list, tuple, np.ndarray)):
         return ", ".join(answer_text(item) for item in answer) or "(none)"
     if isinstance(answer, dict):
-        kind = answer.get("type", answer.get("label", ""))
-        return f"{answer.get('text', '')} [{kind}]"
+        return f"{answer.get('text', '')} [{answer.get('type', '')}]".strip()
     return str(answer)
 
 
 def _confidence(answer: dict[str, Any]) -> float | None:
-    """The confidence that a decoded answer carries, under any of the names that tasks use."""
-    for name in ("confidence", "score", "probability"):
-        if isinstance(answer.get(name), (int, float)):
-            return float(answer[name])
-    return None
+    """The confidence that a decoded answer carries, if any."""
+    value = answer.get("confidence")
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _plain(value: Any) -> Any:

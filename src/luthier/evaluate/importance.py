@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import kruskal, spearmanr
 from sklearn.ensemble import RandomForestRegressor
 
-from luthier.recipe import Recipe
+from luthier.evaluate.tables import numbers, varied_settings
 
 FEWEST = 8
 """Trials with a score below which nothing is said."""
+CHANCE = 0.05
+"""A direction is named where chance alone gives as clear a one less often than this."""
 _DRAWS = 24  # bootstrap draws of the trials, each with a forest of its own
 _TREES = 40
 _SHUFFLES = 8
@@ -25,8 +28,8 @@ class Mattered:
 
     Attributes:
         setting: Its name.
-        share: Share of the scores' variance lost on unseen trials when this setting is shuffled; below 0 it
-            is noise.
+        share: Share of the scores' variance that it accounts for, alone or with others (an estimate of the
+            total-effect index of Sobol); about 0, or below, is noise.
         low: 5th percentile over resampled trials.
         high: 95th percentile.
         hint: What went with better scores, e.g. "best: lora" or "higher is better"; empty if there is no
@@ -67,37 +70,32 @@ class Importance:
         return cls(**{**values, "settings": [Mattered(**row) for row in values["settings"]]})
 
 
-def importance(trials: pd.DataFrame, *, settings: list[str] | None = None, seed: int = 0) -> Importance:
+def importance(trials: pd.DataFrame, *, seed: int = 0) -> Importance:
     """Permutation importance (Breiman 2001) of each varied setting for the score, judged on trials left out
     of the fit.
 
     The trials are resampled with replacement 24 times. Each time a random forest learns the score from the
     settings, and the trials not drawn tell how much worse it predicts when one setting is shuffled among
-    them: the rise of its squared error divided by the variance of the scores. All columns of one setting are
-        shuffled together.
+    them. The rise of its squared error is twice the variance that the setting accounts for (Gregorutti et al.
+    2017, section 2.2), so half of it, divided by the variance of the scores, is the share. All columns of one
+    setting are shuffled together.
 
     Args:
-        trials: One row a trial: settings in columns named as `Recipe`'s fields, and ``score`` (higher is
-            better).
-        settings: Columns to look at; by default all fields of `Recipe` that are there.
+        trials: One row a trial, in the store's columns: the recipe's settings and ``score`` (higher is
+            better, NaN where there is none).
         seed: Seed of all draws.
 
     Returns:
         The importance, or the reason why it cannot be said.
     """
-    frame = (
-        trials[np.isfinite(pd.to_numeric(trials["score"], errors="coerce"))]
-        if "score" in trials
-        else trials[:0]
-    )
-    scores = frame["score"].to_numpy(dtype=np.float64) if len(frame) else np.empty(0)
-    names = [name for name in (settings or list(Recipe.model_fields)) if name in frame.columns]
-    varied = [name for name in names if frame[name].map(str).nunique() > 1]
+    known = numbers(trials, "score")
+    frame, scores = trials[np.isfinite(known)], known[np.isfinite(known)]
+    varied = varied_settings(frame)
     if len(frame) < FEWEST:
         return Importance(
             trials=len(frame),
-            reason=f"With {len(frame)} finished trials it cannot be said yet how each setting mattered: "
-            f"at least {FEWEST} are needed to tell a setting's effect from chance.",
+            reason=f"With {len(frame)} finished trial{'' if len(frame) == 1 else 's'} it cannot be said yet "
+            f"how each setting mattered: at least {FEWEST} are needed to tell a setting's effect from chance.",
         )
     if not varied:
         return Importance(
@@ -111,10 +109,10 @@ def importance(trials: pd.DataFrame, *, settings: list[str] | None = None, seed:
 
 
 def _measure(
-    frame: pd.DataFrame, scores: np.ndarray, varied: list[str], rng: np.random.Generator
+    frame: pd.DataFrame, scores: np.ndarray, varied: dict[str, str], rng: np.random.Generator
 ) -> Importance:
     """The importance of the ``varied`` settings where it can be measured."""
-    features, owners = encode(frame, varied)
+    features, owners = encode(frame, list(varied))
     variance = float(scores.var())
     rises = np.full((_DRAWS, len(varied)), np.nan)
     predicted = np.zeros(len(scores))
@@ -130,7 +128,9 @@ def _measure(
         predicted[left] += guess
         times[left] += 1
         error = np.mean((guess - scores[left]) ** 2)
-        rises[draw] = (_shuffled_errors(forest, features[left], scores[left], owners, rng) - error) / variance
+        rises[draw] = (_shuffled_errors(forest, features[left], scores[left], owners, rng) - error) / (
+            2 * variance
+        )
     seen = times > 0
     explained = 1 - float(np.mean((predicted[seen] / times[seen] - scores[seen]) ** 2)) / float(
         scores[seen].var()
@@ -138,8 +138,8 @@ def _measure(
     low, high = np.nanquantile(rises, [0.05, 0.95], axis=0)
     shares = np.nanmean(rises, axis=0)
     result = [
-        Mattered(name, float(shares[i]), float(low[i]), float(high[i]), direction(frame[name], scores))
-        for i, name in enumerate(varied)
+        Mattered(name, float(shares[i]), float(low[i]), float(high[i]), direction(frame[column], scores))
+        for i, (column, name) in enumerate(varied.items())
     ]
     result.sort(key=lambda one: -one.share)
     reason = (
@@ -186,36 +186,40 @@ def encode(frame: pd.DataFrame, names: list[str]) -> tuple[np.ndarray, np.ndarra
     columns: list[np.ndarray] = []
     owners: list[int] = []
     for index, name in enumerate(names):
-        numbers = pd.to_numeric(frame[name], errors="coerce")
-        if pd.api.types.is_bool_dtype(frame[name]) or not numbers.notna().equals(frame[name].notna()):
+        if not _is_numeric(frame[name]):
             dummies = pd.get_dummies(frame[name].map(str)).to_numpy(dtype=np.float64)
             columns.extend(dummies.T)
             owners.extend([index] * dummies.shape[1])
         else:
-            columns.append(numbers.fillna(-1e9).to_numpy(dtype=np.float64))
+            values = numbers(frame, name)
+            columns.append(np.where(np.isnan(values), -1e9, values))
             owners.append(index)
     return np.column_stack(columns), np.array(owners)
 
 
 def direction(values: pd.Series, scores: np.ndarray) -> str:
-    """What went with better scores: a rank correlation beyond chance, or the value with the best median.
+    """What went with better scores, where a rank test at 5% tells it from chance: Spearman's for numbers with
+    more than two values, otherwise Kruskal and Wallis's over values tried at least three times.
 
     Args:
         values: (n,) one setting's values.
         scores: (n,) higher is better.
     """
-    numbers = pd.to_numeric(values, errors="coerce")
-    known = numbers.notna().to_numpy()
-    if (
-        numbers.notna().equals(values.notna())
-        and numbers.nunique() > 2
-        and not pd.api.types.is_bool_dtype(values)
-    ):
-        ranks = numbers[known].rank().to_numpy()
-        correlation = float(np.corrcoef(ranks, pd.Series(scores[known]).rank().to_numpy())[0, 1])
-        if not abs(correlation) * np.sqrt(max(known.sum() - 1, 1)) > 1.96:
+    if _is_numeric(values) and values.nunique() > 2:
+        known = values.notna().to_numpy()
+        correlation, chance = spearmanr(pd.to_numeric(values)[known].astype(float), scores[known])
+        if not chance < CHANCE:
             return ""
-        return "higher went with better scores" if correlation > 0 else "lower went with better scores"
-    medians = pd.Series(scores).groupby(values.map(str).to_numpy()).agg(["median", "size"])
-    medians = medians[medians["size"] >= 3].sort_values("median")
-    return f"best: {medians.index[-1]}" if len(medians) > 1 else ""
+        return "higher went with better" if correlation > 0 else "lower went with better"
+    groups = {
+        name: part for name, part in pd.Series(scores).groupby(values.map(str).to_numpy()) if len(part) > 2
+    }
+    if len(groups) < 2 or not kruskal(*groups.values()).pvalue < CHANCE:
+        return ""
+    return f"best: {max(groups, key=lambda name: groups[name].median())}"
+
+
+def _is_numeric(values: pd.Series) -> bool:
+    """Whether all values that are set are numbers."""
+    is_bool = pd.api.types.is_bool_dtype(values)
+    return not is_bool and bool(pd.to_numeric(values, errors="coerce").notna().equals(values.notna()))

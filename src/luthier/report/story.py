@@ -21,6 +21,7 @@ class DatasetFacts:
     Attributes:
         name: Its name, e.g. a file's stem or a hub id.
         source: Where it came from: a path or hub id.
+        hub_id: Its id on a hub where it is one, for the card's ``datasets``.
         counts: Rows by split, in the order train, validation, test.
         classes: Label names; empty where there are none.
         columns: Role to column name(s), for the card.
@@ -29,6 +30,7 @@ class DatasetFacts:
 
     name: str
     source: str = ""
+    hub_id: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     columns: dict[str, Any] = field(default_factory=dict)
@@ -96,11 +98,11 @@ class Story:
         model: The chosen pre-trained model.
         settings: The run's settings, by name.
         best: The chosen trial.
-        trials: One row a trial: ``trial``, ``status`` (completed, stopped, failed), ``score``, ``seconds``,
-            ``epochs_done``, ``peak_memory`` (bytes), ``trainable`` (parameters), ``reason``, and the recipe's
-            fields; all but ``trial`` and ``score`` may be missing.
-        epochs: One row an epoch of a trial: ``trial``, ``epoch`` (1-based), ``score``, ``loss`` (validation),
-            ``train_loss``, ``seconds``; other columns are ignored.
+        trials: One row a trial, in the store's columns: ``number``, ``status``, ``score``, ``seconds``,
+            ``epochs`` (trained), ``peak_memory`` (bytes), ``trainable_parameters``, ``reason``, and the
+            recipe's settings; all but ``number`` and ``score`` may be missing.
+        epochs: One row an epoch of a trial, in the store's columns: ``trial``, ``epoch`` (1-based),
+            ``score``, ``loss`` (validation) and ``train_loss``; others are ignored.
         evaluation: The chosen model on the test split, with the baselines.
         importance: How each setting mattered.
         diagnosis: Plain sentences, gravest first.
@@ -115,8 +117,8 @@ class Story:
         next_commands: What to try next, one command each.
         notes: Anything else a reader should know.
         created: When the run ended, as an ISO date.
-        image_root: Folder that the file names of image inputs resolve against, to show the worst errors as pictures;
-            empty where inputs are no images.
+        image_root: Folder that the file names of image inputs resolve against, to show the worst errors as
+            pictures; empty where inputs are no images.
     """
 
     run: str

@@ -1,0 +1,143 @@
+"""Numbers, durations and verdict sentences as people read them; shared by the HTML report and the model
+card."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from luthier.evaluate.baselines import Baseline
+from luthier.evaluate.evaluation import Evaluation
+from luthier.evaluate.intervals import Interval
+from luthier.report.story import Story
+
+UNKNOWN = "–"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A metric's value: fixed decimals up to 1000, otherwise four significant digits; a dash where there is
+    none."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    if value != 0 and (abs(value) >= 1000 or abs(value) < 0.5 * 10**-digits):
+        return f"{value:.4g}".replace("-", "−")
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign."""
+    text = number(value)
+    return text if text.startswith(("−", UNKNOWN)) else f"+{text}"
+
+
+def between(interval: Interval | None, form: Any = number) -> str:
+    """An interval as ``low to high``."""
+    if interval is None or not all(math.isfinite(end) for end in interval):
+        return UNKNOWN
+    return f"{form(interval[0])} to {form(interval[1])}"
+
+
+def duration(seconds: float | None) -> str:
+    """Wall-clock time, which never breaks over lines: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``1 h 5 min``."""
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    return _duration(seconds).replace(" ", "\u00a0")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 0.1:
+        return "under 0.1 s"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 // 60 else "")
+
+
+def share(value: float | None) -> str:
+    """A share with two decimals, whatever its size."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+
+
+def size(count: float | None, units: tuple[str, ...] = ("", "k", "M", "G")) -> str:
+    """A count with a suffix of thousands, e.g. parameters: ``22.7 M``."""
+    if count is None or not math.isfinite(count):
+        return UNKNOWN
+    step = 0
+    while abs(count) >= 1000 and step < len(units) - 1:
+        count, step = count / 1000, step + 1
+    return f"{count:.3g} {units[step]}".strip()
+
+
+def memory(count: float | None) -> str:
+    """Bytes as MB or GB."""
+    return size(count, ("B", "kB", "MB", "GB", "TB")) if count else UNKNOWN
+
+
+def setting(value: Any) -> str:
+    """One setting's value; floats are cut to three significant digits, what is not set is a dash."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return UNKNOWN
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(setting(item) for item in value)
+    return str(value)
+
+
+def cut(text: str, most: int = 40) -> str:
+    """A text cut to ``most`` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def count(number_of: int, singular: str) -> str:
+    """A number and its noun: ``1 trial``, ``1,000 trials``."""
+    return f"{number_of:,} {singular}" + ("" if number_of == 1 else "s")
+
+
+def plain_name(name: str) -> str:
+    """A metric's, task's or setting's name with spaces."""
+    return name.replace("_", " ").replace("-", " ")
+
+
+def shown_score(story: Story, score: float) -> float:
+    """The metric's own value for a score (which is higher-is-better)."""
+    return score if story.maximize else -score
+
+
+def sense(baseline: Baseline) -> str:
+    """``up`` where the chosen model is better beyond chance, ``down`` where it is worse, otherwise
+    ``same``."""
+    low, high = baseline.difference_interval or (math.nan, math.nan)
+    if low > 0:
+        return "up"
+    return "down" if high < 0 else "same"
+
+
+def gain(evaluation: Evaluation, baseline: Baseline) -> str:
+    """What fine-tuning brought over one baseline, as a clause that follows the baseline's name."""
+    if baseline.difference is None or not math.isfinite(baseline.difference):
+        return f"{plain_name(evaluation.metric)} {number(baseline.metrics.get(evaluation.metric))}"
+    low, high = baseline.difference_interval or (math.nan, math.nan)
+    interval = f" (95% interval {between((low, high), signed)})" if math.isfinite(low) else ""
+    if low <= 0 <= high:
+        return f"not clearly different: {signed(baseline.difference)}{interval}"
+    verdict = "better" if baseline.difference > 0 else "worse"
+    return f"{verdict} by {number(abs(baseline.difference))}{interval}"
+
+
+def headline(story: Story) -> str:
+    """What was tuned on what, in one sentence."""
+    return (
+        f"{story.model.name} fine-tuned for {plain_name(story.task)} on {story.dataset.name}: {effort(story)}"
+    )
+
+
+def effort(story: Story) -> str:
+    """How much was tried."""
+    return f"the best of {count(len(story.trials), 'trial')} in {duration(story.spent)}."
