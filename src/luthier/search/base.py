@@ -1,4 +1,6 @@
-"""The `Strategy` contract: what proposes recipes. Knows recipes and numbers, never models or the clock on the wall."""
+"""The `Strategy` contract: what proposes recipes. Knows recipes and numbers, never models or the clock on the
+wall.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ __all__ = ["Order", "Report", "Status", "Strategy"]
 class Strategy(ABC):
     """Proposes orders and learns from reports.
 
-    A strategy is deterministic in its arguments and the reports told to it, and is owned by one study: it is never called
-    from two threads. ``state()`` after any call, given to ``restore()`` on a new object made with the same arguments,
-    continues exactly: the same next orders.
+    A strategy is deterministic in its arguments and the reports told to it, and is owned by one study: it is
+    never called from two threads. ``state()`` after any call, given to ``restore()`` on a new object made
+    with the same arguments, continues exactly: the same next orders.
 
     Args:
         space: What may be varied. Values of constants and inactive settings come from the recipe's defaults.
@@ -33,7 +35,9 @@ class Strategy(ABC):
 
     @abstractmethod
     def ask(self, room: int) -> list[Order]:
-        """At most ``room`` (>= 1) orders to run next; empty if nothing is left to propose, for now or for good."""
+        """At most ``room`` (>= 1) orders to run next; empty if nothing is left to propose, for now or for
+        good.
+        """
 
     @abstractmethod
     def tell(self, report: Report) -> None:

@@ -44,14 +44,28 @@ CONDITIONAL = Space.from_dict(
 BELIEVED = Space.from_dict(
     {"model": "m", "learning_rate": {"low": 1e-6, "high": 1.0, "log": True, "prior": 1e-3, "steps": 50}}
 )
-_SHARES = ("dropout", "head_dropout", "lora_dropout", "weight_decay", "l1", "l2_start", "label_smoothing", "momentum", "warmup")
+_SHARES = (
+    "dropout",
+    "head_dropout",
+    "lora_dropout",
+    "weight_decay",
+    "l1",
+    "l2_start",
+    "label_smoothing",
+    "momentum",
+    "warmup",
+)
 _FACTORS = ("head_lr_ratio", "layer_decay", "clip_norm", "lora_alpha", "learning_rate")
 _COUNTS = ("last_k", "lora_rank", "batch_size", "accumulate", "patience")
 WIDE = Space.from_dict(
-    {"model": "m", "optimizer": ["adamw", "adam", "sgd", "lion"], "schedule": ["constant", "linear", "cosine"]}
-    | dict.fromkeys(_SHARES, {"low": 0.0, "high": 0.5, "steps": 3})
-    | dict.fromkeys(_FACTORS, {"low": 0.01, "high": 1.0, "log": True, "steps": 3})
-    | dict.fromkeys(_COUNTS, {"low": 1, "high": 64})
+    {
+        "model": "m",
+        "optimizer": ["adamw", "adam", "sgd", "lion"],
+        "schedule": ["constant", "linear", "cosine"],
+    }
+    | {name: {"low": 0.0, "high": 0.5, "steps": 3} for name in _SHARES}
+    | {name: {"low": 0.01, "high": 1.0, "log": True, "steps": 3} for name in _FACTORS}
+    | {name: {"low": 1, "high": 64} for name in _COUNTS}
 )
 SPACES = {"point": POINT, "conditional": CONDITIONAL, "believed": BELIEVED, "wide": WIDE}
 
@@ -75,7 +89,9 @@ def _require(holds: bool, message: str) -> None:
 
 
 def _reports(order: Order, begun: int, outcome: Outcome | None) -> list[Report]:
-    """What an engine says of an order: an epoch each, then how it ended; without an outcome, that it failed at once."""
+    """What an engine says of an order: an epoch each, then how it ended; without an outcome, that it failed
+    at once.
+    """
     if outcome is None:
         return [Report(order.trial, begun, "failed", reason="out of memory")]
     epochs = [
@@ -94,7 +110,9 @@ class _Driver:
         reborn: Called after every step: the strategy to go on with.
     """
 
-    def __init__(self, strategy: Strategy, reborn: Callable[[Strategy], Strategy] = lambda strategy: strategy) -> None:
+    def __init__(
+        self, strategy: Strategy, reborn: Callable[[Strategy], Strategy] = lambda strategy: strategy
+    ) -> None:
         self.strategy, self._reborn = strategy, reborn
         self.orders: list[Order] = []
         self.recipes: dict[int, Recipe] = {}
@@ -124,11 +142,16 @@ class _Driver:
     def _take(self, order: Order) -> None:
         new = order.trial not in self.recipes
         if new:
-            _require(order.trial == len(self.recipes), f"trial {order.trial} follows trial {len(self.recipes) - 1}")
+            _require(
+                order.trial == len(self.recipes), f"trial {order.trial} follows trial {len(self.recipes) - 1}"
+            )
             self.recipes[order.trial] = order.recipe
         _require(order.recipe == self.recipes[order.trial], f"the recipe of trial {order.trial} changed")
         reached = self._reached[order.trial]
-        _require(order.until > reached, f"trial {order.trial} is ordered to epoch {order.until}, and is at {reached}")
+        _require(
+            order.until > reached,
+            f"trial {order.trial} is ordered to epoch {order.until}, and is at {reached}",
+        )
         _require(
             order.until <= order.recipe.epochs,
             f"trial {order.trial} is ordered to epoch {order.until} of {order.recipe.epochs}",
@@ -147,7 +170,7 @@ def _outcomes() -> dict[str, Callable[[int], Outcome | None]]:
 
 
 def check_contract(make: Make) -> None:
-    """Room, trial numbers, recipes and epochs are as agreed in every space, whatever becomes of the trials."""
+    """Room, trial numbers, recipes and epochs are as agreed, whatever becomes of the trials."""
     for space in SPACES.values():
         for outcome in _outcomes().values():
             driver = _Driver(make(space, 0)).run(outcome)
@@ -155,7 +178,9 @@ def check_contract(make: Make) -> None:
 
 
 def check_space(make: Make) -> None:
-    """Every recipe is one the space can draw: conditions hold, inactive settings are at their defaults, nothing forbidden."""
+    """Every recipe is one the space can draw: conditions hold, inactive settings are at their defaults,
+    nothing forbidden.
+    """
     for space in SPACES.values():
         for recipe in _Driver(make(space, 1)).run(lambda trial: _peak).recipes.values():
             _require(space.contains(recipe), f"proposed a recipe outside its space: {recipe!r}")
@@ -169,7 +194,9 @@ def check_no_repeats(make: Make) -> None:
 
 
 def check_priors(make: Make) -> None:
-    """Where a strategy uses priors, the third of a range around the centre gets more than a third of the trials."""
+    """Where a strategy uses priors, the third of a range around the centre gets more than a third of the
+    trials.
+    """
     if not make(BELIEVED, 0).uses_priors:
         return
     rates = [r.learning_rate for r in _Driver(make(BELIEVED, 0)).run(lambda trial: _tie).recipes.values()]
@@ -180,7 +207,9 @@ def check_priors(make: Make) -> None:
 def check_one_point(make: Make) -> None:
     """A space with one recipe gives one trial, and then the strategy is finished."""
     driver = _Driver(make(POINT, 0)).run(lambda trial: _peak)
-    _require(list(driver.recipes.values()) == [POINT.default()], "did not propose the one recipe there is, once")
+    _require(
+        list(driver.recipes.values()) == [POINT.default()], "did not propose the one recipe there is, once"
+    )
     _require(driver.strategy.finished, "is not finished after the only recipe")
 
 
@@ -197,7 +226,9 @@ def check_total(make: Make) -> None:
     strategy = make(small, 0)
     if strategy.total() is not None:
         driver = _Driver(strategy).run(lambda trial: _peak)
-        _require(len(driver.recipes) == strategy.total(), f"{len(driver.recipes)} trials, not {strategy.total()}")
+        _require(
+            len(driver.recipes) == strategy.total(), f"{len(driver.recipes)} trials, not {strategy.total()}"
+        )
 
 
 def check_deterministic(make: Make) -> None:
@@ -208,7 +239,9 @@ def check_deterministic(make: Make) -> None:
 
 
 def check_restored(make: Make) -> None:
-    """Saved, written as JSON, and restored after every call, it gives the same orders as one that was left alone."""
+    """Saved, written as JSON, and restored after every call, it gives the same orders as one that was left
+    alone.
+    """
     for space in SPACES.values():
         for outcome in _outcomes().values():
 
@@ -216,7 +249,9 @@ def check_restored(make: Make) -> None:
                 state: dict[str, Any] = json.loads(json.dumps(strategy.state()))
                 fresh = make(space, 4)
                 fresh.restore(state)
-                _require(json.loads(json.dumps(fresh.state())) == state, "its state changes by being restored")
+                _require(
+                    json.loads(json.dumps(fresh.state())) == state, "its state changes by being restored"
+                )
                 return fresh
 
             alone = _Driver(make(space, 4)).run(outcome, 8)
@@ -236,4 +271,6 @@ CHECKS: list[Callable[[Make], None]] = [
     check_deterministic,
     check_restored,
 ]
-"""All checks; each takes what makes a strategy from a space and a seed, and raises AssertionError with what is wrong."""
+"""All checks; each takes what makes a strategy from a space and a seed, and raises AssertionError with what
+is wrong.
+"""

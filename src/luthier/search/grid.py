@@ -37,7 +37,8 @@ class Grid(Strategy):
     def ask(self, room: int) -> list[Order]:
         """The next ``room`` recipes, fewer at the end of the grid."""
         orders = [
-            Order(self._trials + at, recipe, recipe.epochs) for at, recipe in enumerate(islice(self._recipes, room))
+            Order(self._trials + at, recipe, recipe.epochs)
+            for at, recipe in enumerate(islice(self._recipes, room))
         ]
         self._trials += len(orders)
         return orders
@@ -68,6 +69,6 @@ class Grid(Strategy):
         if self._size <= MANY:
             return []
         return [
-            f"The grid has {self._size} recipes and is tried in order: when the budget ends, the values listed last will not "
-            "have been tried. The random strategy covers the same space evenly in any number of trials."
+            f"The grid has {self._size} recipes and is tried in order: when the budget ends, the values listed "
+            "last will not have been tried. The random strategy covers the same space evenly at any time."
         ]

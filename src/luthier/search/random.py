@@ -15,12 +15,14 @@ _PATIENCE = 1000
 
 
 class Random(Strategy):
-    """Trial 0 is the space's default, the centre of its priors; the rest are points of a scrambled Sobol sequence.
+    """Trial 0 is the space's default, the centre of its priors; the rest are points of a scrambled Sobol
+    sequence.
 
-    Random search finds what matters with fewer trials than a grid where few settings matter (Bergstra & Bengio 2012), and a
-    low-discrepancy sequence covers the space more evenly than independent draws do (Sobol 1967; scrambling after Owen 1998
-    and Matousek 1998, as SciPy implements it). Every trial goes to the last epoch its recipe allows. No recipe is proposed
-    twice; when points bring nothing new for long, which happens in small spaces only, the search is finished.
+    Random search finds what matters with fewer trials than a grid where few settings matter (Bergstra &
+    Bengio 2012), and a low-discrepancy sequence covers the space more evenly than independent draws do (Sobol
+    1967; scrambling after Owen 1998 and Matousek 1998, as SciPy implements it). Every trial goes to the last
+    epoch its recipe allows. No recipe is proposed twice; when points bring nothing new for long, which
+    happens in small spaces only, the search is finished.
     """
 
     name: ClassVar[str] = "random"

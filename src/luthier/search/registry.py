@@ -1,4 +1,6 @@
-"""Strategies by name: the built-in ones, and those that other packages add under the entry point group luthier.strategies."""
+"""Strategies by name: the built-in ones, and those that other packages add under the entry point group
+luthier.strategies.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def get(name: str) -> type[Strategy]:
     """The class of a strategy.
 
     Raises:
-        SettingError: The name is unknown, lists those that are known; or another package's strategy cannot be imported.
+        SettingError: The name is unknown, lists those that are known; or another package's strategy cannot be
+            imported.
     """
     if name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
@@ -40,7 +43,9 @@ def get(name: str) -> type[Strategy]:
         known = names()
         near = difflib.get_close_matches(name, known, n=1)
         meant = f"Did you mean {near[0]!r}? " if near else ""
-        raise SettingError(f"The strategy {name!r} is unknown.", f"{meant}Known strategies: {', '.join(known)}.")
+        raise SettingError(
+            f"The strategy {name!r} is unknown.", f"{meant}Known strategies: {', '.join(known)}."
+        )
     point = others[name]
     try:
         found = point.load()
@@ -52,5 +57,7 @@ def get(name: str) -> type[Strategy]:
 
 
 def create(name: str, space: Space, seed: int = 0) -> Strategy:
-    """A strategy over a space. Raises SettingError for an unknown name, or a space the strategy cannot search."""
+    """A strategy over a space. Raises SettingError for an unknown name, or a space the strategy cannot
+    search.
+    """
     return get(name)(space, seed)

@@ -1,4 +1,6 @@
-"""`Space`: the distributions that recipes are drawn from, with conditions and priors. Plain data: no torch, no search."""
+"""`Space`: the distributions that recipes are drawn from, with conditions and priors. Plain data: no torch,
+no search.
+"""
 
 from luthier.space.domain import SPREAD, UNIFORM_SHARE, Choice, Number
 from luthier.space.parse import Alternative

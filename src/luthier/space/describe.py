@@ -1,4 +1,6 @@
-"""A space as rows for people: what a setting may be, where good values are believed to lie, and when it applies."""
+"""A space as rows for people: what a setting may be, where good values are believed to lie, and when it
+applies.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def describe(space: Space) -> list[dict[str, str]]:
-    """One row an alternative, in order: ``setting``, ``values``, ``prior`` and ``when`` (empty where there is none)."""
+    """One row an alternative, in order: ``setting``, ``values``, ``prior`` and ``when`` (empty where there is
+    none).
+    """
     return [
         {
             "setting": name,
@@ -41,8 +45,12 @@ def _prior(domain: Domain) -> str:
         return "" if domain.prior is None else f"around {_text(domain.prior)}"
     if not domain.varies or len(set(domain.weights)) == 1:
         return ""
-    return ", ".join(f"{_text(value)} {weight:.0%}" for value, weight in zip(domain.values, domain.weights, strict=True))
+    return ", ".join(
+        f"{_text(value)} {weight:.0%}" for value, weight in zip(domain.values, domain.weights, strict=True)
+    )
 
 
 def _when(when: Mapping[str, tuple[Any, ...]]) -> str:
-    return " and ".join(f"{name} is {' or '.join(_text(value) for value in values)}" for name, values in when.items())
+    return " and ".join(
+        f"{name} is {' or '.join(_text(value) for value in values)}" for name, values in when.items()
+    )

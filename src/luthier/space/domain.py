@@ -1,4 +1,5 @@
-"""What one setting is drawn from: a `Number` range or a `Choice` of values, each with its prior, as a quantile function.
+"""What one setting is drawn from: a `Number` range or a `Choice` of values, each with its prior, as a
+quantile function.
 
 Nothing here knows recipes, names or conditions.
 """
@@ -13,10 +14,12 @@ from functools import cached_property
 from typing import Any
 
 SPREAD = 0.2
-"""Standard deviation of a number's prior, as a share of its range (in the log scale where the range is one)."""
+"""Standard deviation of a number's prior, as a share of its range (in the log scale where the range is one).
+"""
 UNIFORM_SHARE = 0.25
-"""Share of all draws that ignore the prior. Where the belief is wrong, the density anywhere in the range is still at least this
-times the uniform one, so a search needs at most 1 / UNIFORM_SHARE times as many draws as one without the belief."""
+"""Share of all draws that ignore the prior. Where the belief is wrong, the density anywhere in the range is
+still at least this times the uniform one, so a search needs at most 1 / UNIFORM_SHARE times as many draws as
+one without the belief."""
 
 _BISECTIONS = 60
 
@@ -34,13 +37,15 @@ def tidy(value: float) -> float:
 class Number:
     """A range of numbers, uniform in its scale or around a centre.
 
-    With ``t`` in [0, 1] the position between the ends (of the logarithms where ``log``), ``m`` the centre's position,
-    ``s`` = `SPREAD`, ``w`` = `UNIFORM_SHARE` and ``N`` the normal distribution function, the distribution function is::
+    With ``t`` in [0, 1] the position between the ends (of the logarithms where ``log``), ``m`` the centre's
+    position, ``s`` = `SPREAD`, ``w`` = `UNIFORM_SHARE` and ``N`` the normal distribution function, the
+    distribution function is::
 
         F(t) = w t + (1 - w) (N((t - m) / s) - N(-m / s)) / (N((1 - m) / s) - N(-m / s))
 
-    a normal truncated to the range, mixed with a uniform; ``F(t) = t`` without a prior. `quantile` inverts it by bisection,
-    which is safe because F' >= w > 0. An integer range is this over [low - 1/2, high + 1/2], rounded.
+    a normal truncated to the range, mixed with a uniform; ``F(t) = t`` without a prior. `quantile` inverts it
+    by bisection, which is safe because F' >= w > 0. An integer range is this over [low - 1/2, high + 1/2],
+    rounded.
 
     Attributes:
         low: Smallest value, inclusive.
@@ -119,7 +124,9 @@ class Number:
         return self._value((low + high) / 2.0)
 
     def _edges(self, value: float) -> tuple[float, float]:
-        return self._distribution(self._position(value - 0.5)), self._distribution(self._position(value + 0.5))
+        return self._distribution(self._position(value - 0.5)), self._distribution(
+            self._position(value + 0.5)
+        )
 
     def unit(self, value: float) -> float:
         """Where in [0, 1] ``value`` lies: ``quantile(unit(value)) == value``."""
@@ -146,7 +153,9 @@ class Number:
         return range(int(self.low), int(self.high) + 1)
 
     def grid(self, resolution: int | None = None) -> Sequence[float]:
-        """Values of a grid: ``steps`` (or ``resolution``) equally spaced ones; every integer; empty where it is open."""
+        """Values of a grid: ``steps`` (or ``resolution``) equally spaced ones; every integer; empty where it
+        is open.
+        """
         steps = self.steps if self.steps is not None else resolution
         if steps is None or (self.integer and steps > self.high - self.low):
             return self.listed() if self.integer else []

@@ -73,9 +73,13 @@ def _range(name: str, entry: Mapping[str, Any]) -> Number:
     kinds = _kinds(name)
     integer = int in kinds
     if not integer and float not in kinds:
-        raise SettingError(f"Space: {name} is not a number.", f"List what it may be: {name}: {{values: [...]}}.")
+        raise SettingError(
+            f"Space: {name} is not a number.", f"List what it may be: {name}: {{values: [...]}}."
+        )
     if "weights" in entry:
-        raise SettingError(f"Space: {name}: weights belong to values.", "A range has a prior: the centre of your belief.")
+        raise SettingError(
+            f"Space: {name}: weights belong to values.", "A range has a prior: the centre of your belief."
+        )
     for key in ("low", "high"):
         if key not in entry:
             raise SettingError(f"Space: {name} has a range without {key}.")
@@ -104,7 +108,9 @@ def _steps(name: str, steps: Any) -> int | None:
 def _choice(name: str, entry: Mapping[str, Any]) -> Choice:
     for key in ("log", "prior", "steps", "low", "high", "value"):
         if key in entry:
-            raise SettingError(f"Space: {name}: {key} does not go with values.", "Beliefs about values are weights.")
+            raise SettingError(
+                f"Space: {name}: {key} does not go with values.", "Beliefs about values are weights."
+            )
     values = entry["values"]
     if not isinstance(values, list | tuple) or not values:
         raise SettingError(f"Space: {name}: values must be a list of at least one value, not {values!r}.")
@@ -116,12 +122,18 @@ def _choice(name: str, entry: Mapping[str, Any]) -> Choice:
     if weights is None:
         weights = [1.0] * len(kept)
     if not isinstance(weights, list | tuple) or len(weights) != len(kept):
-        raise SettingError(f"Space: {name}: weights must be a list with one number a value ({len(kept)}), not {weights!r}.")
+        raise SettingError(
+            f"Space: {name}: weights must be a list with one number a value ({len(kept)}), not {weights!r}."
+        )
     numbers = [_number(name, "weights", weight) for weight in weights]
     if min(numbers) <= 0:
-        raise SettingError(f"Space: {name}: weights must be above 0, not {min(numbers):g}.", "Leave unwanted values out.")
+        raise SettingError(
+            f"Space: {name}: weights must be above 0, not {min(numbers):g}.", "Leave unwanted values out."
+        )
     total = math.fsum(numbers)
-    if abs(total - 1.0) > 1e-9:  # kept as they are where they add up, so that writing and reading changes nothing
+    if (
+        abs(total - 1.0) > 1e-9
+    ):  # kept as they are where they add up, so that writing and reading changes nothing
         numbers = [number / total for number in numbers]
     return Choice(kept, tuple(numbers))
 
@@ -131,7 +143,10 @@ def _when(name: str, when: Any) -> dict[str, tuple[Any, ...]]:
         return {}
     if not isinstance(when, Mapping) or not when:
         raise SettingError(f"Space: {name}: when must map settings to values, not be {when!r}.")
-    return {parent: _values_of(f"Space: {name}: the condition on", parent, wanted) for parent, wanted in when.items()}
+    return {
+        parent: _values_of(f"Space: {name}: the condition on", parent, wanted)
+        for parent, wanted in when.items()
+    }
 
 
 def _values_of(what: str, name: str, wanted: Any) -> tuple[Any, ...]:
@@ -151,7 +166,9 @@ def _alternative(name: str, entry: Mapping[str, Any]) -> Alternative:
     if "value" in entry:
         others = [key for key in entry if key not in ("value", "when")]
         if others:
-            raise SettingError(f"Space: {name}: {others[0]} does not go with value.", "For several, write values: [...].")
+            raise SettingError(
+                f"Space: {name}: {others[0]} does not go with value.", "For several, write values: [...]."
+            )
         return Alternative(Choice((canonical(name, entry["value"]),), (1.0,)), when)
     return Alternative(_range(name, entry), when)
 
@@ -159,8 +176,8 @@ def _alternative(name: str, entry: Mapping[str, Any]) -> Alternative:
 def parse_setting(name: str, entry: Any) -> tuple[Alternative, ...]:
     """The alternatives that one entry of the plain form stands for.
 
-    A mapping is a range, values, or a value; a list of mappings is alternatives; any other list is values without
-    weights; anything else is a constant.
+    A mapping is a range, values, or a value; a list of mappings is alternatives; any other list is values
+    without weights; anything else is a constant.
 
     Raises:
         SettingError: Naming the setting, the offending value and what was expected.
@@ -183,9 +200,13 @@ def parse_forbidden(clauses: Any) -> tuple[dict[str, tuple[Any, ...]], ...]:
         raise SettingError(f"Space: forbidden must be a list of combinations, not {clauses!r}.")
     for clause in clauses:
         if not isinstance(clause, Mapping) or not clause:
-            raise SettingError(f"Space: a forbidden combination must map settings to values, not be {clause!r}.")
+            raise SettingError(
+                f"Space: a forbidden combination must map settings to values, not be {clause!r}."
+            )
     what = "Space: the forbidden combination of"
-    return tuple({name: _values_of(what, name, wanted) for name, wanted in clause.items()} for clause in clauses)
+    return tuple(
+        {name: _values_of(what, name, wanted) for name, wanted in clause.items()} for clause in clauses
+    )
 
 
 def _plain_values(wanted: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""`Space`: which settings of a recipe vary, over what, under which conditions, and where good values are believed to lie."""
+"""`Space`: which settings of a recipe vary, over what, under which conditions, and where good values are
+believed to lie.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,6 @@ from luthier.recipe import Recipe
 from luthier.space.domain import Domain, Number
 from luthier.space.parse import (
     Alternative,
-    canonical,
     check_name,
     parse_forbidden,
     parse_setting,
@@ -35,8 +36,9 @@ _REDRAWS = 10_000
 class Space:
     """Distributions over recipes.
 
-    Each setting has one alternative or several, each a domain (a range, values, or a constant) with a condition; the first
-    alternative whose condition holds applies. So one name can have a different range in every branch::
+    Each setting has one alternative or several, each a domain (a range, values, or a constant) with a
+    condition; the first alternative whose condition holds applies. So one name can have a different range in
+    every branch::
 
         adaptation: {values: [full, last_k, probe], weights: [.6, .3, .1]}
         last_k: {low: 1, high: 4, when: {adaptation: last_k}}
@@ -46,15 +48,17 @@ class Space:
         epochs: 4
         forbidden: [{adaptation: full, batch_size: [64, 128]}]
 
-    Where none applies the setting is *inactive* and takes the recipe's default. The *dimensions* of a space are the settings
-    that vary in some branch, in the order they were named. Immutable.
+    Where none applies the setting is *inactive* and takes the recipe's default. The *dimensions* of a space
+    are the settings that vary in some branch, in the order they were named. Immutable.
 
     Args:
         settings: Alternatives by setting.
-        forbidden: Combinations that are never drawn: every named setting active with one of the listed values.
+        forbidden: Combinations that are never drawn: every named setting active with one of the listed
+            values.
 
     Raises:
-        SettingError: A condition names a setting the space lacks, conditions go in a circle, a condition can never hold, or
+        SettingError: A condition names a setting the space lacks, conditions go in a circle, a condition can
+            never hold, or
             everything is forbidden.
     """
 
@@ -73,9 +77,11 @@ class Space:
         self._check_references()
         self._order = self._sorted_names()
         if self.forbidden and not any(True for _ in self._allowed_assignments()):
-            raise SettingError("Space: the forbidden combinations forbid everything.", "Take one of them out.")
+            raise SettingError(
+                "Space: the forbidden combinations forbid everything.", "Take one of them out."
+            )
 
-    # -- plain forms ----------------------------------------------------------------------------------------------------
+    # -- plain forms -----------------------------------------------------------------------------------------
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Space:
@@ -88,7 +94,8 @@ class Space:
 
     @classmethod
     def from_yaml(cls, source: str | Path) -> Space:
-        """A space from a YAML file, given as a path, or from YAML text (a string with a line break or a colon and a space).
+        """A space from a YAML file, given as a path, or from YAML text (a string with a line break or a colon
+        and a space).
 
         Raises:
             SettingError: The file cannot be read, is not YAML, or is not a space.
@@ -106,7 +113,9 @@ class Space:
 
     def to_dict(self) -> dict[str, Any]:
         """The plain form, JSON values only; ``Space.from_dict`` reads it back."""
-        plain: dict[str, Any] = {name: plain_setting(alternatives) for name, alternatives in self.settings.items()}
+        plain: dict[str, Any] = {
+            name: plain_setting(alternatives) for name, alternatives in self.settings.items()
+        }
         return plain | ({"forbidden": plain_forbidden(self.forbidden)} if self.forbidden else {})
 
     def to_yaml(self) -> str:
@@ -121,21 +130,25 @@ class Space:
         return Space({"model": parse_setting("model", entry), **self.settings}, self.forbidden)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Space) and (self.settings, self.forbidden) == (other.settings, other.forbidden)
+        return isinstance(other, Space) and (self.settings, self.forbidden) == (
+            other.settings,
+            other.forbidden,
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"Space({self.to_dict()!r})"
 
-    # -- drawing --------------------------------------------------------------------------------------------------------
+    # -- drawing ---------------------------------------------------------------------------------------------
 
     def sample(self, unit: np.ndarray) -> Recipe:
-        """Maps a point of the unit cube to a recipe through each setting's quantile function (see `Number`, `Choice`).
+        """Maps a point of the unit cube to a recipe through each setting's quantile function (see `Number`,
+        `Choice`).
 
-        Uniform points give recipes distributed as the priors say. A point that falls on a forbidden combination is drawn
-        again from a generator seeded by the point: the map stays a function, and the distribution is the priors' given
-        that the combination is allowed.
+        Uniform points give recipes distributed as the priors say. A point that falls on a forbidden
+        combination is drawn again from a generator seeded by the point: the map stays a function, and the
+        distribution is the priors' given that the combination is allowed.
 
         Args:
             unit: (dimensions,) in [0, 1]; coordinates of settings that are inactive there are ignored.
@@ -154,7 +167,9 @@ class Space:
         return self.default()
 
     def default(self) -> Recipe:
-        """The centre of the priors: most probable values, centres of ranges; the likeliest allowed if that is forbidden."""
+        """The centre of the priors: most probable values, centres of ranges; the likeliest allowed if that is
+        forbidden.
+        """
         values = self._draw(lambda _, domain: domain.default)
         if self._is_forbidden(values):
             fixed = max(self._allowed_assignments(), key=self._mass)
@@ -184,7 +199,9 @@ class Space:
         return np.array([units.get(name, math.nan) for name in self.dimensions], dtype=np.float64)
 
     def contains(self, recipe: Recipe) -> bool:
-        """Whether the space can draw this recipe: active values inside, all others at their defaults, nothing forbidden."""
+        """Whether the space can draw this recipe: active values inside, all others at their defaults, nothing
+        forbidden.
+        """
         try:
             self.encode(recipe)
         except SettingError:
@@ -192,13 +209,14 @@ class Space:
         values = self._draw(lambda name, _: getattr(recipe, name))
         return not self._is_forbidden(values) and self._recipe(values) == recipe
 
-    # -- grids ----------------------------------------------------------------------------------------------------------
+    # -- grids -----------------------------------------------------------------------------------------------
 
     def grid(self, resolution: int | None = None) -> Iterator[Recipe]:
         """Every combination of listed values, integers and steps; the last-named setting changes fastest.
 
         Args:
-            resolution: Values taken of a range that says no ``steps`` itself; None is an error for continuous ones.
+            resolution: Values taken of a range that says no ``steps`` itself; None is an error for continuous
+                ones.
 
         Raises:
             SettingError: A continuous range has neither ``values`` nor ``steps``, naming the setting.
@@ -226,7 +244,7 @@ class Space:
                     f"Write {name}: {{values: [...]}}, or add steps: 3 to its range.",
                 )
 
-    # -- for people and for other libraries -----------------------------------------------------------------------------
+    # -- for people and for other libraries ------------------------------------------------------------------
 
     def describe(self) -> list[dict[str, str]]:
         """One row an alternative: ``setting``, ``values``, ``prior`` and ``when``, as people write them."""
@@ -235,7 +253,7 @@ class Space:
         return describe(self)
 
     def to_configspace(self) -> ConfigurationSpace:
-        """This space as a ConfigSpace object, for samplers that take one (see `luthier.space.configspace`)."""
+        """This space as a ConfigSpace object, for samplers of that kind (see `luthier.space.configspace`)."""
         from luthier.space.configspace import to_configspace
 
         return to_configspace(self)
@@ -246,12 +264,14 @@ class Space:
 
         return from_configuration(self, configuration)
 
-    # -- conditions -----------------------------------------------------------------------------------------------------
+    # -- conditions ------------------------------------------------------------------------------------------
 
     def _active(self, name: str, values: Mapping[str, Any]) -> Domain | None:
         """The domain of the first alternative whose condition holds given the values of active settings."""
         for alternative in self.settings[name]:
-            if all(parent in values and values[parent] in wanted for parent, wanted in alternative.when.items()):
+            if all(
+                parent in values and values[parent] in wanted for parent, wanted in alternative.when.items()
+            ):
                 return alternative.domain
         return None
 
@@ -266,7 +286,9 @@ class Space:
 
     def _recipe(self, values: Mapping[str, Any]) -> Recipe:
         if "model" not in values:
-            raise SettingError("The space names no model.", "Add model: NAME to it, or name one where the space is used.")
+            raise SettingError(
+                "The space names no model.", "Add model: NAME to it, or name one where the space is used."
+            )
         return Recipe(**values)
 
     def _is_forbidden(self, values: Mapping[str, Any]) -> bool:
@@ -277,7 +299,9 @@ class Space:
 
     @cached_property
     def _structural(self) -> list[str]:
-        """Settings that conditions or forbidden combinations look at, with all their ancestors, parents first."""
+        """Settings that conditions or forbidden combinations look at, with all their ancestors, parents
+        first.
+        """
         needed = {name for clause in self.forbidden for name in clause}
         needed |= {parent for name in self.settings for parent in self._parents(name)}
         for name in reversed(self._order):
@@ -291,7 +315,9 @@ class Space:
     def _assignments(
         self, names: Sequence[str], listed: Callable[[Domain], Sequence[Any]]
     ) -> Iterator[dict[str, Any]]:
-        """All combinations of the listed values of ``names`` (parents first), without those of inactive settings."""
+        """All combinations of the listed values of ``names`` (parents first), without those of inactive
+        settings.
+        """
         if not names:
             yield {}
             return
@@ -311,7 +337,7 @@ class Space:
         domains = {name: self._active(name, values) for name in values}
         return math.prod(domain.mass(values[name]) for name, domain in domains.items() if domain is not None)
 
-    # -- checks ---------------------------------------------------------------------------------------------------------
+    # -- checks ----------------------------------------------------------------------------------------------
 
     def _check_references(self) -> None:
         for name, alternatives in self.settings.items():
@@ -319,7 +345,9 @@ class Space:
                 for parent, wanted in alternative.when.items():
                     self._check_reference(parent, wanted, f"Space: {name}: the condition on")
         if any(alternative.when for alternative in self.settings.get("model", ())):
-            raise SettingError("Space: model cannot have a condition.", "Let other settings depend on the model instead.")
+            raise SettingError(
+                "Space: model cannot have a condition.", "Let other settings depend on the model instead."
+            )
         for clause in self.forbidden:
             for name, wanted in clause.items():
                 self._check_reference(name, wanted, "Space: the forbidden combination of")
@@ -346,11 +374,3 @@ class Space:
             order += ready
             sorter.done(*ready)
         return order
-
-    def check_values(self) -> None:
-        """Raises SettingError where a value cannot be in a recipe; `from_dict` has done this for what it reads."""
-        for name, alternatives in self.settings.items():
-            for alternative in alternatives:
-                domain = alternative.domain
-                for value in (domain.low, domain.high) if isinstance(domain, Number) else domain.values:
-                    canonical(name, value)

@@ -1,4 +1,6 @@
-"""Opens the database behind a store: path or URL to engine, settings of SQLite, migrations, and errors people understand."""
+"""Opens the database behind a store: path or URL to engine, settings of SQLite, migrations, and errors people
+understand.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, exc, inspect, make_url, select
+from sqlalchemy import (
+    Connection,
+    Engine,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    exc,
+    inspect,
+    make_url,
+    select,
+)
 
 from luthier.errors import RunError, SettingError
 from luthier.study.tables import REVISION, VERSION_TABLE
@@ -18,16 +31,19 @@ WRITE = {"luthier_write": True}
 _WAIT_SECONDS = 30
 
 # What to do about an error, by a piece of the driver's own message (lower case).
+_FULL = "The disk is full: free some space; what was saved before is intact, and the run can be resumed."
+_ELSEWHERE = "Choose another place with --store, or make this one writable."
+_DAMAGED = "The file is no store, or is damaged: name another, or restore it from a copy."
 _HINTS = {
-    "disk is full": "The disk is full: free some space; what was saved before is intact, and the run can be resumed.",
-    "no space left": "The disk is full: free some space; what was saved before is intact, and the run can be resumed.",
+    "disk is full": _FULL,
+    "no space left": _FULL,
     "disk i/o error": "The disk failed to read or write: check its space and health, then resume the run.",
-    "readonly": "The location is read-only: choose another with --store, or make it writable.",
-    "permission": "The location is not accessible: choose another with --store, or change its permissions.",
-    "unable to open": "The location cannot be opened or written: choose another with --store, or change its permissions.",
-    "locked": f"Another process has kept it locked for {_WAIT_SECONDS} seconds: end that process, then resume the run.",
-    "not a database": "The file is not a store, or is damaged: name another, or restore it from a copy.",
-    "malformed": "The file is damaged: name another store, or restore this one from a copy.",
+    "readonly": _ELSEWHERE,
+    "permission": _ELSEWHERE,
+    "unable to open": _ELSEWHERE,
+    "locked": f"Another process has kept it locked for {_WAIT_SECONDS} seconds: end it, then resume the run.",
+    "not a database": _DAMAGED,
+    "malformed": _DAMAGED,
 }
 
 
@@ -39,7 +55,8 @@ def plain_errors(where: str) -> Iterator[None]:
     except (exc.OperationalError, exc.InterfaceError, exc.InternalError) as error:
         raise _plain(where, error.orig) from error
     except exc.DatabaseError as error:
-        # SQLite raises the bare class for a damaged file; its subclasses, such as a broken constraint, are bugs.
+        # SQLite raises the bare class for a damaged file; its subclasses, such as a broken constraint, are
+        # bugs.
         if type(error) is not exc.DatabaseError:
             raise
         raise _plain(where, error.orig) from error
@@ -69,7 +86,8 @@ def connect(location: str | Path) -> tuple[Engine, str]:
         engine = create_engine(url, **({} if url.startswith("sqlite") else {"pool_pre_ping": True}))
     except ModuleNotFoundError as error:
         raise SettingError(
-            f"The store {where!r} needs the driver {error.name!r}, which is not installed.", "Install it with pip."
+            f"The store {where!r} needs the driver {error.name!r}, which is not installed.",
+            "Install it with pip.",
         ) from None
     except exc.ArgumentError as error:
         raise SettingError(f"The store {where!r} is not a database URL: {error}") from None
@@ -94,7 +112,9 @@ def _url(location: str | Path) -> tuple[str, str]:
             raise SettingError(f"The store {text.split('@')[-1]!r} is not a database URL.") from None
     path = Path(location).expanduser()
     if path.is_dir():
-        raise RunError(f"The store {text!r} is a folder.", "Name a file, for example store.db in that folder.")
+        raise RunError(
+            f"The store {text!r} is a folder.", "Name a file, for example store.db in that folder."
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -105,17 +125,25 @@ def _url(location: str | Path) -> tuple[str, str]:
 def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
     """Settings of each new SQLite connection.
 
-    WAL lets others read while a run writes. A killed process loses nothing at either level of ``synchronous``; FULL is for the
-    power cut, in which NORMAL may lose the last transactions: one fsync an epoch, milliseconds beside seconds of training.
+    WAL lets others read while a run writes. A killed process loses nothing at either level of
+    ``synchronous``; FULL is for the power cut, in which NORMAL may lose the last transactions: one fsync an
+    epoch, milliseconds beside seconds of training.
     """
     # The driver's own transactions leave DDL out; SQLAlchemy's documentation has us say BEGIN ourselves.
     connection.isolation_level = None
-    for pragma in (f"busy_timeout = {1000 * _WAIT_SECONDS}", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in (
+        f"busy_timeout = {1000 * _WAIT_SECONDS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Writers take the lock at once: one that reads first and writes later would fail, not wait, behind another."""
+    """Writers take the lock at once: one that reads first and writes later would fail, not wait, behind
+    another.
+    """
     writes = connection.get_execution_options().get("luthier_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -129,7 +157,9 @@ def revision_of(connection: Connection) -> str | None:
 
 
 def _upgrade(engine: Engine, where: str) -> None:
-    """Brings the database to `REVISION` in one transaction; Alembic is loaded only where something is to be done."""
+    """Brings the database to `REVISION` in one transaction; Alembic is loaded only where something is to be
+    done.
+    """
     with engine.connect() as connection:
         if revision_of(connection) == REVISION:
             return
@@ -145,8 +175,8 @@ def _upgrade(engine: Engine, where: str) -> None:
         found = revision_of(connection)
         if found is not None and found not in known:
             raise RunError(
-                f"The store {where!r} was written by a newer version of Luthier (its revision is {found!r}, the newest "
-                f"known here {REVISION!r}).",
+                f"The store {where!r} was written by a newer version of Luthier: its revision is {found!r}, "
+                f"the newest known here {REVISION!r}.",
                 "Upgrade Luthier, or name another store.",
             )
         config.attributes["connection"] = connection

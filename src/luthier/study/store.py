@@ -1,4 +1,5 @@
-"""`Store`: where a run, its trials and their epochs are kept, so that a process killed at any moment loses and doubles nothing.
+"""`Store`: where a run, its trials and their epochs are kept, so that a process killed at any moment loses
+and doubles nothing.
 
 It records what it is told; when trials run and what they are is the study loop's affair.
 """
@@ -10,7 +11,6 @@ import math
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,55 +22,9 @@ from sqlalchemy.orm import Session
 from luthier.errors import RunError
 from luthier.recipe import Recipe
 from luthier.study.database import WRITE, connect, plain_errors
+from luthier.study.records import RunRecord, Unfinished, epochs_frame, run_record, trials_frame, unfinished
 from luthier.study.tables import EpochRow, RunRow, TrialRow
 from luthier.trial import Order, Report
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """A run as it is stored: see `Store.create_run` for what the fields mean."""
-
-    id: str
-    name: str
-    created: dt.datetime
-    updated: dt.datetime
-    status: str
-    settings: dict[str, Any]
-    seed: int
-    budget: float | None
-    spent: float
-    task: str
-    data_fingerprint: str
-    folder: str
-    best_trial: int | None
-    strategy_state: dict[str, Any] | None
-    versions: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """A trial that was running when the process ended.
-
-    Attributes:
-        number: Its number.
-        recipe: What it was trained with.
-        seed: Its seed.
-        until: The epoch its latest order goes to.
-        resumed_from: Epochs finished when that order began; what was reported since is deleted when it is started again.
-        attempts: How often that order was started.
-    """
-
-    number: int
-    recipe: Recipe
-    seed: int
-    until: int
-    resumed_from: int
-    attempts: int
-
-    @property
-    def order(self) -> Order:
-        """The order to give again."""
-        return Order(self.number, self.recipe, self.until, self.seed)
 
 
 def _now() -> dt.datetime:
@@ -80,17 +34,18 @@ def _now() -> dt.datetime:
 class Store:
     """Runs, trials and epochs in a database.
 
-    Each call is one transaction: when it returns, what it says is on disk; when it fails, or the process is killed, nothing
-    of it is. Calls that take ``strategy_state`` save it in the same transaction, so the strategy always continues from
-    exactly the reports that are stored. Not to be shared between threads; any number of processes may have the same
-    database open.
+    Each call is one transaction: when it returns, what it says is on disk; when it fails, or the process is
+    killed, nothing of it is. Calls that take ``strategy_state`` save it in the same transaction, so the
+    strategy always continues from exactly the reports that are stored. Not to be shared between threads; any
+    number of processes may have the same database open.
 
     Args:
         location: Path of a SQLite file (made, with its folder, if absent), or an SQLAlchemy URL such as
             ``postgresql+psycopg://user@host/name``. An older database is upgraded.
 
     Raises:
-        RunError: From here and from every method: the database cannot be read or written, is damaged, or is newer than this
+        RunError: From here and from every method: the database cannot be read or written, is damaged, or is
+            newer than this
             version; or there is no such run.
     """
 
@@ -104,10 +59,12 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
-    # -- runs -----------------------------------------------------------------------------------------------------------
+    # -- runs ------------------------------------------------------------------------------------------------
 
     def create_run(
         self,
@@ -142,9 +99,21 @@ class Store:
         with self._writing() as session:
             session.add(
                 RunRow(
-                    id=run, name=name, created=now, updated=now, status="running", settings=settings or {}, seed=seed,
-                    budget=budget, spent=0.0, task=task, data_fingerprint=data_fingerprint, folder=folder,
-                    best_trial=None, strategy_state=strategy_state, versions=versions or {},
+                    id=run,
+                    name=name,
+                    created=now,
+                    updated=now,
+                    status="running",
+                    settings=settings or {},
+                    seed=seed,
+                    budget=budget,
+                    spent=0.0,
+                    task=task,
+                    data_fingerprint=data_fingerprint,
+                    folder=folder,
+                    best_trial=None,
+                    strategy_state=strategy_state,
+                    versions=versions or {},
                 )
             )
         return run
@@ -152,12 +121,15 @@ class Store:
     def run(self, run: str) -> RunRecord:
         """The run with this id."""
         with self._reading() as session:
-            return _record(self._run_row(session, run))
+            return run_record(self._run_row(session, run))
 
     def runs(self) -> list[RunRecord]:
         """All runs, newest first."""
         with self._reading() as session:
-            return [_record(row) for row in session.scalars(select(RunRow).order_by(RunRow.created.desc(), RunRow.id))]
+            return [
+                run_record(row)
+                for row in session.scalars(select(RunRow).order_by(RunRow.created.desc(), RunRow.id))
+            ]
 
     def save_progress(
         self,
@@ -167,20 +139,24 @@ class Store:
         spent: float | None = None,
         strategy_state: dict[str, Any] | None = None,
     ) -> None:
-        """Saves what is given of: the status (``running`` when resumed), seconds spent, and the strategy's state."""
+        """Saves what is given of: the status (``running`` when resumed), seconds spent, and the strategy's
+        state.
+        """
         with self._writing() as session:
             row = self._run_row(session, run)
             row.status = row.status if status is None else status
             _progress(row, spent, strategy_state)
 
-    def finish_run(self, run: str, status: str, best: int | None = None, *, spent: float | None = None) -> None:
+    def finish_run(
+        self, run: str, status: str, best: int | None = None, *, spent: float | None = None
+    ) -> None:
         """Closes a run as ``completed``, ``stopped`` or ``failed``, with its best trial's number."""
         with self._writing() as session:
             row = self._run_row(session, run)
             row.status, row.best_trial = status, best
             _progress(row, spent, None)
 
-    # -- trials ---------------------------------------------------------------------------------------------------------
+    # -- trials ----------------------------------------------------------------------------------------------
 
     def start_trial(self, run: str, order: Order, *, strategy_state: dict[str, Any] | None = None) -> None:
         """`start_trials` with one order."""
@@ -191,8 +167,9 @@ class Store:
     ) -> None:
         """Records that orders begin, and the strategy's state after it gave them, in one transaction.
 
-        A completed trial whose order goes to a later epoch goes on: its epochs stay. Any other trial that was started
-        before starts again: ``attempts`` rises by one, and what it reported since its latest order began is deleted.
+        A completed trial whose order goes to a later epoch goes on: its epochs stay. Any other trial that was
+        started before starts again: ``attempts`` rises by one, and what it reported since its latest order
+        began is deleted.
 
         Args:
             run: The run's id.
@@ -209,8 +186,14 @@ class Store:
         trial = session.scalar(select(TrialRow).where(TrialRow.run_id == run, TrialRow.number == order.trial))
         if trial is None:
             trial = TrialRow(
-                run_id=run, number=order.trial, resumed_from=0, attempts=0, started=_now(),
-                epochs=0, seconds=0.0, peak_memory=0,
+                run_id=run,
+                number=order.trial,
+                resumed_from=0,
+                attempts=0,
+                started=_now(),
+                epochs=0,
+                seconds=0.0,
+                peak_memory=0,
             )
             session.add(trial)
         elif trial.status == "completed" and order.until > trial.until:
@@ -233,11 +216,12 @@ class Store:
         spent: float | None = None,
         strategy_state: dict[str, Any] | None = None,
     ) -> None:
-        """Records an epoch (``running``) or the end of a trial, with what follows from it, in one transaction.
+        """Records an epoch (``running``) or the end of a trial, with what follows from it, in one
+        transaction.
 
-        An epoch reported twice replaces the first. Until its closing report, which has the last word, a trial's score and
-        best epoch are those of its best epoch so far (of equals the one with the lower loss). Its seconds are the sum
-        over its epochs, plus those of the closing report.
+        An epoch reported twice replaces the first. Until its closing report, which has the last word, a
+        trial's score and best epoch are those of its best epoch so far (of equals the one with the lower
+        loss). Its seconds are the sum over its epochs, plus those of the closing report.
 
         Args:
             run: The run's id.
@@ -267,85 +251,74 @@ class Store:
         metrics = {name: float(value) for name, value in report.metrics.items()}
         session.add(
             EpochRow(
-                trial_id=trial.id, epoch=report.epoch, score=float(report.score), metrics=metrics,
-                seconds=float(report.seconds), peak_memory=int(report.peak_memory),
+                trial_id=trial.id,
+                epoch=report.epoch,
+                score=float(report.score),
+                metrics=metrics,
+                seconds=float(report.seconds),
+                peak_memory=int(report.peak_memory),
             )
         )
         session.flush()
 
     def unfinished_trials(self, run: str) -> list[Unfinished]:
-        """Trials that are ``running``, by number: after a crash, those to start again before anything new is asked for."""
+        """Trials that are ``running``, by number: after a crash, those to start again before anything new is
+        asked for.
+        """
         with self._reading() as session:
             self._run_row(session, run)
             running = select(TrialRow).where(TrialRow.run_id == run, TrialRow.status == "running")
-            return [
-                Unfinished(
-                    row.number, Recipe.parse(row.recipe), row.seed, row.until, row.resumed_from, row.attempts
-                )
-                for row in session.scalars(running.order_by(TrialRow.number))
-            ]
+            return [unfinished(row) for row in session.scalars(running.order_by(TrialRow.number))]
 
     def recipe(self, run: str, trial: int) -> Recipe:
         """What a trial was trained with."""
         with self._reading() as session:
             return Recipe.parse(self._trial_row(session, run, trial).recipe)
 
-    # -- tables ---------------------------------------------------------------------------------------------------------
+    # -- tables ----------------------------------------------------------------------------------------------
 
     def trials(self, run: str) -> pd.DataFrame:
-        """One row a trial, by number.
-
-        Columns: ``number``, ``status``, ``score``, ``loss`` (validation loss of the best epoch), ``best_epoch``, ``epochs``
-        (trained), ``seconds``, ``peak_memory`` (bytes), ``trainable_parameters``, ``total_parameters``, ``reason``, ``seed``,
-        ``attempts``, ``started``, ``ended``, then every setting of the recipe by its name (its ``epochs``, the most that
-        were allowed, as ``recipe_epochs``).
-        """
+        """One row a trial, by number: see `luthier.study.records.trials_frame` for the columns."""
         with self._reading() as session:
             self._run_row(session, run)
-            rows = session.scalars(select(TrialRow).where(TrialRow.run_id == run).order_by(TrialRow.number)).all()
-        settings = {name: _column(name) for name in Recipe.model_fields}
-        table = [
-            {column: getattr(row, column) for column in _TRIAL_COLUMNS}
-            | {column: row.recipe.get(name) for name, column in settings.items()}
-            for row in rows
-        ]
-        frame = pd.DataFrame(table, columns=[*_TRIAL_COLUMNS, *settings.values()])
-        counts = ("best_epoch", "trainable_parameters", "total_parameters")
-        return frame.astype({column: "Int64" for column in counts} | dict.fromkeys(("score", "loss", "seconds"), "float64"))
+            rows = select(TrialRow).where(TrialRow.run_id == run).order_by(TrialRow.number)
+            return trials_frame(session.scalars(rows).all())
 
     def epochs(self, run: str) -> pd.DataFrame:
-        """One row an epoch, by trial and epoch: ``trial``, ``epoch``, ``score``, ``seconds``, ``peak_memory``, each metric."""
-        columns = ["trial", "epoch", "score", "seconds", "peak_memory"]
+        """One row an epoch, by trial and epoch: see `luthier.study.records.epochs_frame` for the columns."""
         with self._reading() as session:
             self._run_row(session, run)
             joined = select(TrialRow.number, EpochRow).join(TrialRow, EpochRow.trial_id == TrialRow.id)
             ordered = joined.where(TrialRow.run_id == run).order_by(TrialRow.number, EpochRow.epoch)
-            rows = session.execute(ordered).all()
-        metrics = list(dict.fromkeys(name for _, row in rows for name in row.metrics if name not in columns))
-        table = [
-            {"trial": number} | {column: getattr(row, column) for column in columns[1:]}
-            | {name: row.metrics.get(name, math.nan) for name in metrics}
-            for number, row in rows
-        ]
-        return pd.DataFrame(table, columns=columns + metrics)
+            return epochs_frame([(number, row) for number, row in session.execute(ordered)])
 
-    # -- sessions -------------------------------------------------------------------------------------------------------
+    # -- sessions --------------------------------------------------------------------------------------------
 
     @contextmanager
     def _reading(self) -> Iterator[Session]:
-        with plain_errors(self.location), self._engine.connect() as connection, _session(connection) as session:
+        with (
+            plain_errors(self.location),
+            self._engine.connect() as connection,
+            _session(connection) as session,
+        ):
             yield session
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:
-        with plain_errors(self.location), self._engine.connect().execution_options(**WRITE) as connection:
-            with _session(connection) as session, session.begin():
-                yield session
+        with (
+            plain_errors(self.location),
+            self._engine.connect().execution_options(**WRITE) as connection,
+            _session(connection) as session,
+            session.begin(),
+        ):
+            yield session
 
     def _run_row(self, session: Session, run: str) -> RunRow:
         row = session.get(RunRow, run)
         if row is None:
-            raise RunError(f"The store {self.location!r} has no run {run!r}.", "See the runs it has: luthier runs")
+            raise RunError(
+                f"The store {self.location!r} has no run {run!r}.", "See the runs it has: luthier runs"
+            )
         return row
 
     def _trial_row(self, session: Session, run: str, number: int) -> TrialRow:
@@ -355,22 +328,8 @@ class Store:
         return row
 
 
-_TRIAL_COLUMNS = [
-    "number", "status", "score", "loss", "best_epoch", "epochs", "seconds", "peak_memory", "trainable_parameters",
-    "total_parameters", "reason", "seed", "attempts", "started", "ended",
-]  # fmt: skip
-
-
-def _column(setting: str) -> str:
-    return f"recipe_{setting}" if setting in _TRIAL_COLUMNS else setting
-
-
 def _session(connection: Connection) -> Session:
     return Session(connection, expire_on_commit=False, autoflush=False)
-
-
-def _record(row: RunRow) -> RunRecord:
-    return RunRecord(**{name: getattr(row, name) for name in RunRecord.__dataclass_fields__})
 
 
 def _progress(row: RunRow, spent: float | None, strategy_state: dict[str, Any] | None) -> None:
@@ -382,7 +341,9 @@ def _progress(row: RunRow, spent: float | None, strategy_state: dict[str, Any] |
 
 def _summarise(session: Session, trial: TrialRow) -> None:
     """Works the trial's sums out from its epochs, so that they cannot drift from them."""
-    rows = session.scalars(select(EpochRow).where(EpochRow.trial_id == trial.id).order_by(EpochRow.epoch)).all()
+    rows = session.scalars(
+        select(EpochRow).where(EpochRow.trial_id == trial.id).order_by(EpochRow.epoch)
+    ).all()
     scored = [row for row in rows if not math.isnan(row.score)]
     best = max(scored, key=lambda row: (row.score, -_loss(row)), default=None)
     trial.score, trial.best_epoch = (math.nan, None) if best is None else (best.score, best.epoch)

@@ -1,4 +1,6 @@
-"""The store's tables: runs, their trials, and an epoch's metrics of each. What is written when lives in `store`."""
+"""The store's tables: runs, their trials, and an epoch's metrics of each. What is written when lives in
+`store`.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,9 @@ class RunRow(Base):
 
 
 class TrialRow(Base):
-    """One trial of a run. ``resumed_from`` is the epoch at which its latest order took it up: 0 for a fresh start."""
+    """One trial of a run. ``resumed_from`` is the epoch at which its latest order took it up: 0 for a fresh
+    start.
+    """
 
     __tablename__ = "trials"
     __table_args__ = (UniqueConstraint("run_id", "number"),)

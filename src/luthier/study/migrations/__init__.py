@@ -1,1 +1,3 @@
-"""Alembic's environment and revisions of the store; `luthier.study.database` runs them when a database is opened."""
+"""Alembic's environment and revisions of the store; `luthier.study.database` runs them when a database is
+opened.
+"""

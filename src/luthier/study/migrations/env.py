@@ -1,4 +1,4 @@
-"""Runs the revisions on the connection, and inside the transaction, that `luthier.study.database` hands over."""
+"""Runs the revisions on the connection, inside the transaction, that `luthier.study.database` hands over."""
 
 from alembic import context
 

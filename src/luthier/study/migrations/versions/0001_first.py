@@ -1,4 +1,4 @@
-"""The first tables: runs, trials, epochs. A revision is frozen once released: later ones change what it made."""
+"""The first tables: runs, trials, epochs. A released revision is frozen: later ones change what it made."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -63,7 +63,9 @@ def upgrade() -> None:
         sa.Column("metrics", sa.JSON(), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("peak_memory", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["trial_id"], ["trials.id"], name="fk_epochs_trial_id_trials", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["trial_id"], ["trials.id"], name="fk_epochs_trial_id_trials", ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_epochs"),
         sa.UniqueConstraint("trial_id", "epoch", name="uq_epochs_trial_id_epoch"),
     )
