@@ -95,7 +95,7 @@ def importance(trials: pd.DataFrame, *, seed: int = 0) -> Importance:
         return Importance(
             trials=len(frame),
             reason=f"With {len(frame)} finished trial{'' if len(frame) == 1 else 's'} it cannot be said yet "
-            f"how each setting mattered: at least {FEWEST} are needed to tell a setting's effect from chance.",
+            f"how each setting mattered: at least {FEWEST} are needed to tell an effect from chance.",
         )
     if not varied:
         return Importance(
