@@ -23,7 +23,7 @@ help:  ## list what can be made
 
 demo: $(VENV)/.installed  ## install into .venv, then fine-tune the packaged model on demo/intents
 	@out=runs/demo; n=2; while [ -e "$$out" ]; do out="runs/demo-$$n"; n=$$((n + 1)); done; \
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/luthier tune demo/intents --model minilm --budget $(BUDGET) --out "$$out"
+	$(BIN)/luthier tune demo/intents --model minilm --budget $(BUDGET) --out "$$out"
 
 test: $(VENV)/.developing  ## install what the tests need, and run them
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2

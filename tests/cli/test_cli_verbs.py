@@ -16,6 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from luthier.cli.main import app
+from luthier.cli.output import next_commands
 from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.evaluation import Evaluation
 from luthier.run.settings import Settings
@@ -164,6 +165,19 @@ def test_the_end_shows_test_result_baselines_files_and_next_commands(api):
     assert "chosen: minilm, full" in shown and "trials: 7, 1 failed in 1m01s" in shown
     assert "report.html" in shown and "trials.csv" not in shown
     assert f"luthier predict '{api.folder}' INPUT" in shown and "--budget +10m" in shown
+
+
+def test_next_commands_can_be_typed_where_the_program_is_not_on_the_path(api, monkeypatch, tmp_path):
+    program = tmp_path / "env" / "luthier"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert next_commands(Path("runs/x"))[0] == "env/luthier predict runs/x INPUT"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert next_commands(Path("runs/x"))[0] == "luthier predict runs/x INPUT"
 
 
 def test_quiet_runs_without_progress(api):

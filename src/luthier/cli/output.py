@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -121,13 +123,22 @@ def print_result(result: Result) -> None:
 
 
 def next_commands(folder: Path) -> list[str]:
-    """Commands that make sense after a run."""
-    name = shlex.quote(str(folder))
+    """Commands that make sense after a run, as they can be typed here."""
+    program, run = shlex.quote(_program()), shlex.quote(str(folder))
     return [
-        f"luthier predict {name} INPUT",
-        f"luthier evaluate {name} DATA",
-        f"luthier resume {name} --budget +10m",
+        f"{program} predict {run} INPUT",
+        f"{program} evaluate {run} DATA",
+        f"{program} resume {run} --budget +10m",
     ]
+
+
+def _program() -> str:
+    """How this program is called: by its name if the shell finds it so, otherwise by its path."""
+    called = Path(sys.argv[0])
+    found = shutil.which("luthier")
+    if called.name != "luthier" or (found and Path(found).resolve() == called.resolve()):
+        return "luthier"
+    return os.path.relpath(called)
 
 
 def _headline(evaluation: Evaluation) -> str:
