@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,8 @@ def _from_files(paths: Sequence[Path], source: str) -> Dataset:
 
 
 def _shard_family(path: Path) -> str:
-    return path.name.split("-")[0] + path.suffix if "-of-" in path.stem else path.name
+    """Equal for the shards of one split, unequal for a shard and a whole file."""
+    return re.sub(r"-\d{5}-of-(\d{5})$", r"-of-\1", path.stem) + path.suffix
 
 
 def _joined(paths: list[Path], notes: list[str]) -> Frame:

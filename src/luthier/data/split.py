@@ -14,6 +14,8 @@ from luthier.errors import DataError
 AUTO_SHARE, AUTO_ROWS = 0.15, 2000
 """Automatic validation size: this share of the rows, but no more rows than tell two recipes a point apart."""
 
+_SWEEPS = 5
+
 
 def split(
     dataset: Dataset,
@@ -184,8 +186,9 @@ def _take_groups(
 ) -> tuple[np.ndarray, list[str]]:
     """Sorted positions of whole groups, near ``size`` rows together, each key by its share; notes.
 
-    Greedy, in a shuffled order with uneven groups first (as scikit-learn's StratifiedGroupKFold): a group is
-    taken if that brings the counts nearer to the goal and leaves every key a row in training.
+    Local search from no group, in a shuffled order: a group is taken, or put back, if that brings the counts
+    nearer to the goal (squared distances, each divided by the goal, so that rare keys count) and leaves every
+    key a row in training.
     """
     present, members = np.unique(members, return_inverse=True)
     if len(present) < 2:
@@ -194,19 +197,23 @@ def _take_groups(
         )
     table = np.zeros((len(present), int(keys.max()) + 1))
     np.add.at(table, (members, keys), 1)
+    table = table[:, table.any(axis=0)]
     totals = table.sum(axis=0)
     goal = totals * (size / len(keys))
     order = generator.permutation(len(present))
-    order = order[np.argsort(-table[order].std(axis=1), kind="stable")]
     taken, counts = np.zeros(len(present), dtype=bool), np.zeros_like(goal)
-    for group in order:
-        after = counts + table[group]
-        nearer = ((after - goal) ** 2).sum() < ((counts - goal) ** 2).sum()
-        if nearer and not ((after == totals) & (totals > 0)).any():
-            taken[group], counts = True, after
+    for _ in range(_SWEEPS):
+        changed = False
+        for group in order:
+            after = counts - table[group] if taken[group] else counts + table[group]
+            nearer = ((after - goal) ** 2 / goal).sum() < ((counts - goal) ** 2 / goal).sum()
+            if nearer and (after < totals).all():
+                taken[group], counts, changed = not taken[group], after, True
+        if not changed:
+            break
     notes = []
     if not taken.any():
-        keeps = [group for group in order if not ((table[group] == totals) & (totals > 0)).any()]
+        keeps = [group for group in order if (table[group] < totals).all()]
         smallest = min(keeps or order, key=lambda group: table[group].sum())
         taken[smallest] = True
         if not keeps:
