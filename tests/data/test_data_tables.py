@@ -157,6 +157,11 @@ def test_deeply_nested_json_is_refused(tmp_path):
         read(path)
 
 
+def test_empty_name_is_not_the_current_folder():
+    with pytest.raises(DataError, match="empty"):
+        read("")
+
+
 def test_missing_file_names_it():
     with pytest.raises(DataError, match=r"No such file: no/such\.csv"):
         read("no/such.csv")

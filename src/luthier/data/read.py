@@ -74,6 +74,8 @@ def read(source: Any, *, split_column: str | None = None) -> Dataset:
 
 
 def _from_path(source: str | Path, split_column: str | None) -> Dataset:
+    if not str(source).strip():
+        raise DataError("The name of the data is empty.", "Name a file, a folder or a hub id.")
     path = Path(source).expanduser()
     try:
         if path.is_dir():
