@@ -78,7 +78,12 @@ def is_ignored(frame: pd.DataFrame, name: str) -> bool:
     if any(word.lower() in {"id", "idx", "index", "uuid", "guid"} for word in (words[:1] + words[-1:])):
         return True
     column = frame[name]
-    return len(column) > FEW and pd.api.types.is_integer_dtype(column) and bool(column.is_unique)
+    return (
+        name.lower() not in TARGET_NAMES
+        and len(column) > FEW
+        and pd.api.types.is_integer_dtype(column)
+        and bool(column.is_unique)
+    )
 
 
 def usable(frame: pd.DataFrame) -> list[str]:

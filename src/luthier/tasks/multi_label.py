@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -35,17 +36,17 @@ _DELIMITERS = (";", "|", ",")
 def find_delimiter(series: pd.Series[Any]) -> str | None:
     """The sign that joins label names in a column such as ``"sports;politics"``, or None.
 
-    It must occur in one row of twenty or more, and the names between must be short and come again, more often
-    than the joined texts do: free text with commas fails that.
+    It must occur in one row of twenty or more, the names between must be short, and half of them or more must
+    come in two different cells: free text with commas fails that, so do class names such as ``"No, never"``.
     """
     cells = [str(value) for value in series if not is_missing(value)]
     for delimiter in _DELIMITERS:
-        joined = [cell for cell in cells if delimiter in cell]
-        if len(joined) < max(1, 0.05 * len(cells)):
+        if sum(delimiter in cell for cell in cells) < max(1, 0.05 * len(cells)):
             continue
-        parts = [part.strip() for cell in cells for part in cell.split(delimiter) if part.strip()]
-        distinct = set(parts)
-        if len(distinct) * 2 <= len(parts) and max(len(part.split()) for part in distinct) <= 4:
+        splits = [{part.strip() for part in cell.split(delimiter)} - {""} for cell in set(cells)]
+        counts = Counter(part for parts in splits for part in parts)
+        shared = sum(count > 1 for count in counts.values())
+        if counts and 2 * shared >= len(counts) and max(len(part.split()) for part in counts) <= 4:
             return delimiter
     return None
 
@@ -68,6 +69,7 @@ class MultiLabelClassification(Task):
     validation split it moves smoothly, where macro F1 jumps with every hit on a label of three rows. Macro F1
     stands beside it.
 
+    A row without labels is an empty list, or 0 in all columns; a missing cell is unknown, counts as nothing.
     Targets of a row are (labels,) float32: 1, 0, or -100 where a 0/1 column has a gap (neither loss nor error
     is counted). Each label of the row that training never saw adds a -1 at the end; it counts as missed.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -83,15 +85,22 @@ def infer(
                 "Name the columns, e.g. target=label (and input=text where the text is not found).",
             )
         return task, claimed
-    claims = [
-        (task, claimed) for task in map(get, names()) if (claimed := task.claim(frame, modality, hints))
-    ]
+    claims = [(task, claimed) for task in _loadable() if (claimed := task.claim(frame, modality, hints))]
     if not claims:
         raise DataError(
             f"Cannot tell what is to be learnt: {_describe(frame, hints)}.",
             "Name the target column (and the task, where it is an unusual one).",
         )
     return max(claims, key=lambda claim: claim[1].confidence)
+
+
+def _loadable() -> Iterator[type[Task]]:
+    """All tasks, but for another package's that is broken: that must not keep the others from being found."""
+    for name in names():
+        try:
+            yield get(name)
+        except SettingError as error:
+            warnings.warn(error.message, stacklevel=3)
 
 
 def _describe(frame: pd.DataFrame, hints: Hints) -> str:

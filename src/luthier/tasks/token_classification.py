@@ -211,7 +211,7 @@ class TokenClassification(Task):
         place = {name: position for position, name in enumerate(self._types)}
         table = np.zeros((len(targets), 2 + 3 * types))
         losses = self.example_losses(outputs, targets)
-        counted = np.isfinite(losses) | [_counts(o, t) for o, t in zip(outputs, targets, strict=True)]
+        counted = np.array([_counts(o, t) for o, t in zip(outputs, targets, strict=True)], dtype=bool)
         table[:, 0], table[:, 1] = np.where(counted, losses, 0.0), counted
         for row, output, target in zip(table, outputs, targets, strict=True):
             if (target == MISSING).all():
