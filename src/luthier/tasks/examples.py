@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from luthier.errors import DataError, ModelError
+from luthier.models.pixels import as_rgb
 from luthier.tasks.base import Batch
 from luthier.tasks.labels import MISSING, is_missing
 
@@ -273,31 +274,27 @@ def encode_images(
     return ImageExamples(np.empty((0, 3, 1, 1), np.uint8) if pixels is None else pixels, targets, processor)
 
 
-def open_image(cell: Any, root: str, row: int) -> Any:
-    """One image, decoded to RGB by PIL.
+def open_image(cell: Any, root: str, row: int) -> Image.Image:
+    """One image, upright and in RGB.
 
     Raises:
-        DataError: It is missing or does not decode.
+        DataError: It is missing or does not decode; names its row.
     """
-    if hasattr(cell, "getbands"):
-        return cell.convert("RGB")
     source: Any = cell
     if isinstance(cell, dict):
-        source = io.BytesIO(cell["bytes"]) if cell.get("bytes") else cell.get("path")
-    name = source if isinstance(source, (str, Path)) else "the embedded image"
+        source = cell.get("bytes") or cell.get("path")
     if is_missing(source):
         raise DataError(f"Row {row} has no image.", "Remove the row.")
     try:
-        opened = Image.open(Path(root) / source if isinstance(source, (str, Path)) else source)
-        return ImageOps.exif_transpose(opened).convert("RGB")
-    except FileNotFoundError:
-        raise DataError(
-            f"Row {row}: there is no image {str(name)!r} under {root}.", "Mend the path."
-        ) from None
+        if isinstance(source, bytes):
+            source = Image.open(io.BytesIO(source))
+        elif isinstance(source, str | Path):
+            source = Path(root) / source
+        return as_rgb(source)
+    except DataError as error:
+        raise DataError(f"Row {row}: {error.message}", "Mend or remove the row.") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"Row {row}: {str(name)!r} does not decode as an image ({error}).", "Remove the row."
-        ) from None
+        raise DataError(f"Row {row}: its image does not decode ({error}).", "Remove the row.") from None
 
 
 def _text_inputs(ids: Ragged, indices: np.ndarray, pad_id: int) -> dict[str, torch.Tensor]:
