@@ -69,6 +69,6 @@ class Grid(Strategy):
         if self._size <= MANY:
             return []
         return [
-            f"The grid has {self._size} recipes and is tried in order: when the budget ends, the values listed "
+            f"The grid has {self._size} recipes and is tried in order: when the budget ends, values listed "
             "last will not have been tried. The random strategy covers the same space evenly at any time."
         ]

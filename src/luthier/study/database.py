@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     Connection,
     Engine,
     MetaData,
@@ -83,7 +84,7 @@ def connect(location: str | Path) -> tuple[Engine, str]:
     """
     url, where = _url(location)
     try:
-        engine = create_engine(url, **({} if url.startswith("sqlite") else {"pool_pre_ping": True}))
+        engine = create_engine(url, **({} if url.get_backend_name() == "sqlite" else {"pool_pre_ping": True}))
     except ModuleNotFoundError as error:
         raise SettingError(
             f"The store {where!r} needs the driver {error.name!r}, which is not installed.",
@@ -103,11 +104,12 @@ def connect(location: str | Path) -> tuple[Engine, str]:
     return engine, where
 
 
-def _url(location: str | Path) -> tuple[str, str]:
+def _url(location: str | Path) -> tuple[URL, str]:
     text = str(location)
     if "://" in text:
         try:
-            return text, make_url(text).render_as_string(hide_password=True)
+            url = make_url(text)
+            return url, url.render_as_string(hide_password=True)
         except (exc.ArgumentError, ValueError):
             raise SettingError(f"The store {text.split('@')[-1]!r} is not a database URL.") from None
     path = Path(location).expanduser()
@@ -119,7 +121,7 @@ def _url(location: str | Path) -> tuple[str, str]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"The folder of the store {text!r} cannot be made: {error.strerror}.") from None
-    return f"sqlite:///{path}", text
+    return URL.create("sqlite", database=str(path)), text
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:

@@ -89,7 +89,7 @@ def trials_frame(rows: Sequence[TrialRow]) -> pd.DataFrame:
 
     Columns: ``number``, ``status``, ``score``, ``loss`` (validation loss of the best epoch), ``best_epoch``,
     ``epochs`` (trained), ``seconds``, ``peak_memory`` (bytes), ``trainable_parameters``,
-    ``total_parameters``, ``reason``, ``seed``, ``attempts``, ``started``, ``ended``, then every setting of the
+    ``total_parameters``, ``reason``, ``seed``, ``attempts``, ``started``, ``ended``, then each setting of the
     recipe by its name (its ``epochs``, the most that were allowed, as ``recipe_epochs``).
     """
     settings = {name: _column(name) for name in Recipe.model_fields}

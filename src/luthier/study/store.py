@@ -277,6 +277,13 @@ class Store:
 
     # -- tables ----------------------------------------------------------------------------------------------
 
+    def recipes(self, run: str) -> dict[int, Recipe]:
+        """The recipe of each trial, by number."""
+        with self._reading() as session:
+            self._run_row(session, run)
+            rows = session.execute(select(TrialRow.number, TrialRow.recipe).where(TrialRow.run_id == run))
+            return {number: Recipe.parse(recipe) for number, recipe in rows}
+
     def trials(self, run: str) -> pd.DataFrame:
         """One row a trial, by number: see `luthier.study.records.trials_frame` for the columns."""
         with self._reading() as session:
