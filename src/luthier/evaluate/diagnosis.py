@@ -164,15 +164,15 @@ def chosen_by_luck(trials: pd.DataFrame, evaluation: Evaluation | None) -> str |
     scores = scores[np.isfinite(scores)]
     if evaluation is None or len(scores) < 2:
         return None
-    low, high = (
-        evaluation.interval if evaluation.maximize else (-evaluation.interval[1], -evaluation.interval[0])
-    )
-    if math.isnan(low) or scores.max() <= high:
+    sign = 1 if evaluation.maximize else -1
+    low, high = evaluation.interval
+    best = sign * scores.max()
+    if math.isnan(low) or (best <= high if evaluation.maximize else best >= low):
         return None
     return (
-        f"The best of {len(scores)} trials scored {abs(scores.max()):.3f} on validation, outside the test "
-        f"interval ({abs(low):.3f} to {abs(high):.3f}): the best of many is partly luck, or the splits "
-        "differ. Trust the test figure."
+        f"The best of {len(scores)} trials scored {best:.3f} on validation, outside the test interval "
+        f"({low:.3f} to {high:.3f}): the best of many is partly luck, or the splits differ. "
+        "Trust the test figure."
     )
 
 

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_stories import HOSTILE, bare_story, hostile_story, made_story
+
+from luthier.evaluate.evaluation import WorstError
+from luthier.report import html, view, words
+
+
+class Page(HTMLParser):
+    """Elements, attributes and texts of a page, as a browser would see them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.blocks: list[str] = []
+        self.words: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._inside = tag
+            self.blocks.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = "" if tag == self._inside else self._inside
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.blocks[-1] += data
+        else:
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def usual() -> str:
+    return html.render(made_story())
+
+
+def test_the_verdict_comes_first(usual: str) -> None:
+    text = " ".join(Page(usual).words).split("Skip to the result")[1]
+    order = [
+        "fine-tuned for text classification",
+        "0.966",
+        "0.950 to 0.980",
+        "better by 0.076",
+        "Against the baselines",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+
+
+def test_nothing_is_loaded_from_elsewhere(usual: str) -> None:
+    page = Page(usual)
+    for tag, attributes in page.elements:
+        assert tag not in ("link", "iframe", "object", "base")
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+        assert "style" not in attributes and not any(name.startswith("on") for name in attributes)
+    assert "url(" not in page.blocks[0] and "@import" not in page.blocks[0]
+
+
+def test_the_policy_allows_exactly_the_blocks_of_the_page(usual: str) -> None:
+    page = Page(usual)
+    policy = next(a["content"] for tag, a in page.elements if tag == "meta" and "http-equiv" in a)
+    assert policy is not None and policy.startswith("default-src 'none'") and "unsafe" not in policy
+    style, _, *scripts = page.blocks
+    hashes = [
+        base64.b64encode(hashlib.sha256(block.encode()).digest()).decode() for block in (style, *scripts)
+    ]
+    assert sorted(re.findall(r"sha256-([\w+/=]+)", policy)) == sorted(hashes)
+
+
+def test_the_vendored_script_cannot_end_its_element() -> None:
+    folder = files("luthier.report") / "vendor"
+    assert "</script" not in (folder / "echarts.common.min.js").read_text().lower()
+    assert "6.1.0" in (folder / "README.md").read_text()
+    assert all((folder / name).is_file() for name in ("LICENSE", "NOTICE"))
+
+
+def test_hostile_texts_stay_texts() -> None:
+    text = html.render(hostile_story())
+    page, plain = Page(text), Page(html.render(made_story()))
+    assert [tag for tag, _ in page.elements].count("script") == 3
+    assert [block[:200] for block in page.blocks[2:]] == [block[:200] for block in plain.blocks[2:]]
+    assert not any("onerror" in attributes for _, attributes in page.elements)
+    shown = " ".join(page.words)
+    assert all(part in shown for part in (HOSTILE[0], HOSTILE[1], HOSTILE[2], "\U0001f3bb violin"))
+    data = json.loads(page.blocks[1])
+    assert data["baselines"][0]["name"].startswith(HOSTILE[0])
+    assert "\x00" not in text
+
+
+def test_a_file_with_lone_surrogates_is_written(tmp_path: Path) -> None:
+    path = html.write(hostile_story(), tmp_path / "report.html")
+    assert HOSTILE[3] in path.read_text(encoding="utf-8")
+
+
+def test_json_blocks_cannot_end_their_element() -> None:
+    block = html.json_block({"a": "</script><!--", "b": "\u2028&"})
+    assert not set(block) & set("<>&\u2028")
+    assert json.loads(block) == {"a": "</script><!--", "b": "\u2028&"}
+
+
+def test_a_thousand_trials_stay_under_two_megabytes() -> None:
+    story = made_story(1000, [f"intent number {i}" for i in range(77)])
+    text = html.render(story)
+    assert len(text.encode()) < 2_000_000
+    assert len(json.loads(Page(text).blocks[1])["scatter"]) == int(story.trials["score"].notna().sum())
+    assert "16 classes with the most errors; 61 others are left out" in text
+
+
+def test_a_bare_run_has_a_page(tmp_path: Path) -> None:
+    text = " ".join(Page(html.render(bare_story())).words)
+    assert "interrupted" in text and "lower is better" in text and "cannot be said yet" in text
+    assert "0.710" in text and "nan" not in text.lower().replace("finance", "")
+
+
+def test_every_chart_has_a_label_and_its_numbers_in_a_table(usual: str) -> None:
+    charts = [a for _, a in Page(usual).elements if "data-chart" in a]
+    assert {a["data-chart"] for a in charts} == {"baselines", "scatter", "loss", "score", "importance"}
+    assert all(a["role"] == "img" and "table" in (a["aria-label"] or "") for a in charts)
+
+
+def test_worst_errors_of_images_are_pictures_from_the_root_only(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    root.mkdir()
+    for path in (root / "in.png", tmp_path / "out.png"):
+        Image.fromarray(np.zeros((300, 200, 3), dtype=np.uint8)).save(path)
+    (root / "broken.png").write_bytes(b"no image")
+    story = made_story()
+    names = ["in.png", "../out.png", "broken.png", "absent.png", str(tmp_path / "out.png")]
+    story.evaluation.worst = [WorstError(i, name, "a", "b", 0.5, 1.0) for i, name in enumerate(names)]
+    assert html.thumbnails(story) == {}
+    story.image_root = str(root)
+    assert list(html.thumbnails(story)) == [0]
+    assert 'src="data:image/jpeg;base64,' in html.render(story)
+
+
+def test_the_best_trials_come_best_first_without_failures() -> None:
+    story = made_story(30)
+    header, rows = view.top_trials(story)
+    scores = [float(row["cells"][0]) for row in rows]
+    assert scores == sorted(scores, reverse=True) and len(rows) == 20
+    assert rows[0]["chosen"] and not any(row["chosen"] for row in rows[1:])
+    assert header[:6] == ["Trial", "accuracy", "Seconds", "Epochs", "Peak memory", "Trained"]
+    assert all(len(row["cells"]) == len(header) - 1 for row in rows)
+    assert "model" not in header and "recipe epochs" in header
+
+
+def test_a_minimised_metric_shows_its_own_value() -> None:
+    story = bare_story()
+    assert view.top_trials(story)[1][0]["cells"][0] == "0.7100"
+    assert view.strip(story) is None
+
+
+def test_confusion_shades_are_shares_of_the_true_class() -> None:
+    story = made_story()
+    story.evaluation.confusion = (["a", "b"], np.array([[90, 10], [0, 0]]))
+    found = view.confusion(story)
+    assert found is not None
+    assert [[cell["shade"] for cell in row["cells"]] for row in found["rows"]] == [[9, 1], [0, 0]]
+    assert found["pairs"] == [("a", "b", 10)]
+    assert [row["recall"] for row in found["rows"]] == ["0.90", "–"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.004, "under 0.1 s"),
+        (1.24, "1.2 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (5400, "1 h 30 min"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert words.duration(seconds).replace("\u00a0", " ") == text
+    assert words.duration(float("nan")) == "–"
+
+
+def test_numbers() -> None:
+    assert [words.number(x) for x in (0.9664, -0.5, 12345.6, 0.00001, 0, None, float("inf"))] == [
+        "0.966", "−0.500", "1.235e+04", "1e−05", "0.000", "–", "–",
+    ]  # fmt: skip
+    assert words.signed(0.05) == "+0.050" and words.signed(-0.05) == "−0.050"
+    assert words.size(22_713_216) == "22.7 M" and words.size(950) == "950" and words.memory(6.2e8) == "620 MB"
+    assert words.count(1, "trial") == "1 trial" and words.count(1000, "trial") == "1,000 trials"
+
+
+def test_a_gain_says_better_worse_or_neither() -> None:
+    story = made_story()
+    baseline = story.evaluation.baselines[1]
+    assert words.gain(story.evaluation, baseline).startswith("better by 0.076")
+    baseline.difference, baseline.difference_interval = -0.01, (-0.03, 0.01)
+    assert words.gain(story.evaluation, baseline).startswith("not clearly different")
+    assert words.sense(baseline) == "same"
+    baseline.difference_interval = (-0.03, -0.005)
+    assert words.gain(story.evaluation, baseline).startswith("worse by 0.010")
+    assert words.sense(baseline) == "down"
