@@ -61,7 +61,7 @@ def adapt(body: nn.Module, family: Family, recipe: Recipe, *, seed: int) -> None
         seed: What the updates' random halves depend on.
 
     Raises:
-        ModelError: The updates have nothing to go on.
+        ModelError: The architecture has nothing that could be trained so.
     """
     body.requires_grad_(recipe.adaptation == "full")
     if recipe.adaptation == "last_k":
@@ -72,6 +72,11 @@ def adapt(body: nn.Module, family: Family, recipe: Recipe, *, seed: int) -> None
     elif recipe.adaptation == "bias":
         for name, parameter in body.named_parameters():
             parameter.requires_grad_(name.endswith("bias"))
+        if not any(parameter.requires_grad for parameter in body.parameters()):
+            raise ModelError(
+                f"Adaptation 'bias' does not fit this {family.model_type} model: it has no biases.",
+                "Use adaptation probe for the head alone, or lora.",
+            )
     elif recipe.adaptation == "lora":
         _inject(body, lora_config(body, family, recipe), seed)
 

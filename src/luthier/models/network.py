@@ -173,6 +173,14 @@ def build(source: Source, recipe: Recipe, *, level: Level, num_outputs: int, see
         ModelError: The recipe asks for what the architecture does not have, or the weights do not fit.
     """
     family = families.get(source.model_type)
+    # Whatever is drawn inside, the caller's own sequence of random numbers goes on undisturbed.
+    with backbone.seeded(seed):
+        return _build(source, family, recipe, level, num_outputs, seed)
+
+
+def _build(
+    source: Source, family: Family, recipe: Recipe, level: Level, num_outputs: int, seed: int
+) -> Network:
     if recipe.init == "scratch":
         body = backbone.scratch(source, family, dropout=recipe.dropout, seed=seed)
     else:
@@ -229,5 +237,7 @@ def _checkpoint_activations(body: Any, family: Family) -> None:
             f"gradient_checkpointing does not fit a {family.model_type} model: no recomputing of blocks.",
             "Leave it off, or use accumulate to save memory.",
         )
-    # The reentrant kind needs inputs with gradients, which a frozen body does not give.
-    body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # The reentrant kind needs inputs with gradients; ours does not, and must send none through a frozen prefix.
+    with backbone.quiet():
+        body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    body.disable_input_require_grads()

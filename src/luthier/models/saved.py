@@ -125,9 +125,11 @@ def save(
     form = decide(plain, source, recipe, auto_class)
     try:
         partial.mkdir(parents=True)
-        _write_model(plain, form, partial, problem_type, labels)
+        body = adapt.merged(plain.backbone)
+        _write_model(plain, body, form, partial, problem_type, labels)
         if form.base is not None:
-            _write_adapter(plain, form, recipe, partial / ADAPTER, peft_type)
+            config = adapt.lora_config(body, plain.family, recipe)
+            _write_adapter(plain, config, form, partial / ADAPTER, peft_type)
         _write_processor(processor, recipe, partial, form)
         manifest = {
             "format": FORMAT,
@@ -179,9 +181,8 @@ def load(directory: str | Path) -> SavedModel:
 
 
 def _write_model(
-    network: Network, form: SavedForm, directory: Path, problem_type: str | None, labels: list[str]
+    network: Network, body: Any, form: SavedForm, directory: Path, problem_type: str | None, labels: list[str]
 ) -> None:
-    body: Any = adapt.merged(network.backbone)
     config = copy.deepcopy(network.config)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
@@ -205,9 +206,8 @@ def _write_model(
 
 
 def _write_adapter(
-    network: Network, form: SavedForm, recipe: Recipe, directory: Path, peft_type: str | None
+    network: Network, config: Any, form: SavedForm, directory: Path, peft_type: str | None
 ) -> None:
-    config = adapt.lora_config(adapt.merged(network.backbone), network.family, recipe)
     config.base_model_name_or_path = form.base
     config.inference_mode = True
     native = form.kind == "native"
