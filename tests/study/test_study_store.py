@@ -111,7 +111,7 @@ def test_a_trial_from_start_to_end(store, run) -> None:
     assert (row["seconds"], row["peak_memory"], row["loss"], row["attempts"]) == (1.75, 300, 0.5, 1)
     assert (row["trainable_parameters"], row["total_parameters"], row["seed"]) == (10, 20, 100)
     assert (row["learning_rate"], row["recipe_epochs"], row["model"]) == (1e-4, 8, "m")
-    assert store.recipe(run, 0) == order(0).recipe
+    assert store.recipes(run) == {0: order(0).recipe}
     assert store.run(run).spent == 9.0
     epochs = store.epochs(run)
     assert epochs["epoch"].tolist() == [1, 2, 3]
@@ -247,6 +247,24 @@ def test_orders_and_state_are_saved_together_or_not_at_all(store, run, monkeypat
         store.start_trials(run, [order(2), order(3)], strategy_state={"trials": 4})
     assert store.trials(run)["number"].tolist() == [0, 1]
     assert store.run(run).strategy_state == {"trials": 2}
+
+
+def test_a_report_and_the_state_that_follows_are_saved_together_or_not_at_all(
+    store, run, monkeypatch
+) -> None:
+    store.start_trial(run, order(0))
+
+    def breaks(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("luthier.study.store._progress", breaks)
+        for report in (epoch(0, 1), end(0)):
+            with pytest.raises(KeyboardInterrupt):
+                store.report(run, report, strategy_state={"told": 1})
+    assert len(store.epochs(run)) == 0
+    assert store.trials(run)["status"].tolist() == ["running"]
+    assert store.run(run).strategy_state == {"trials": 0}
 
 
 # -- kills ---------------------------------------------------------------------------------------------------

@@ -240,11 +240,18 @@ class Store:
             trial.peak_memory = max(trial.peak_memory, report.peak_memory)
             _progress(row, spent, strategy_state)
 
-    def finish_trial(self, run: str, report: Report, **also: Any) -> None:
+    def finish_trial(
+        self,
+        run: str,
+        report: Report,
+        *,
+        spent: float | None = None,
+        strategy_state: dict[str, Any] | None = None,
+    ) -> None:
         """`report` for a closing report; raises ValueError for a ``running`` one."""
         if report.status == "running":
             raise ValueError("a trial ends as completed, stopped or failed")
-        self.report(run, report, **also)
+        self.report(run, report, spent=spent, strategy_state=strategy_state)
 
     def _add_epoch(self, session: Session, trial: TrialRow, report: Report) -> None:
         session.execute(delete(EpochRow).where(EpochRow.trial_id == trial.id, EpochRow.epoch == report.epoch))
@@ -269,11 +276,6 @@ class Store:
             self._run_row(session, run)
             running = select(TrialRow).where(TrialRow.run_id == run, TrialRow.status == "running")
             return [unfinished(row) for row in session.scalars(running.order_by(TrialRow.number))]
-
-    def recipe(self, run: str, trial: int) -> Recipe:
-        """What a trial was trained with."""
-        with self._reading() as session:
-            return Recipe.parse(self._trial_row(session, run, trial).recipe)
 
     # -- tables ----------------------------------------------------------------------------------------------
 
