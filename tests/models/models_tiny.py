@@ -12,9 +12,30 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedTokenizerFast
 
 from luthier.models.families import FAMILIES
 
-WORDS = (
-    ["the", "a", "cat", "dog", "sat", "ran", "on", "mat", "fast", "slow", "red", "blue", "house", "tree", "bird", "sky", "walk", "talk", "good", "bad", "##s", "##ing"]
-)
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "sat",
+    "ran",
+    "on",
+    "mat",
+    "fast",
+    "slow",
+    "red",
+    "blue",
+    "house",
+    "tree",
+    "bird",
+    "sky",
+    "walk",
+    "talk",
+    "good",
+    "bad",
+    "##s",
+    "##ing",
+]
 SPECIAL = ["<s>", "[PAD]", "</s>", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 SIDE = 32
 
@@ -22,7 +43,8 @@ SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "i
 VOCABULARY = {"vocab_size": 64, "pad_token_id": 1, "max_position_embeddings": 40}
 STAGES = {"hidden_sizes": [8, 16], "depths": [1, 2]}
 CONFIGS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "mpnet", "modernbert"), SIZES | VOCABULARY),
+    **dict.fromkeys(["bert", "roberta", "xlm-roberta", "camembert", "mpnet"], SIZES | VOCABULARY),
+    "modernbert": SIZES | VOCABULARY,
     "electra": SIZES | VOCABULARY | {"embedding_size": 16},
     "distilbert": VOCABULARY | {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
     **{kind: SIZES | {"image_size": SIDE, "patch_size": 8} for kind in ("vit", "deit", "dinov2")},

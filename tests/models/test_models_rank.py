@@ -19,8 +19,9 @@ def slow(features: np.ndarray, column: np.ndarray) -> float:
         covariance = features @ features.T / alpha + np.eye(n) / beta
         return -float(multivariate_normal(np.zeros(n), covariance, allow_singular=True).logpdf(column))
 
-    found = [minimize(negative, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 4000})
-             for start in ([0.0, 0.0], [2.0, 1.0])]  # fmt: skip
+    options = {"xatol": 1e-6, "fatol": 1e-9, "maxiter": 4000}
+    starts = ([0.0, 0.0], [2.0, 1.0])
+    found = [minimize(negative, start, method="Nelder-Mead", options=options) for start in starts]
     return -min(result.fun for result in found) / n
 
 
@@ -66,7 +67,9 @@ def test_odd_inputs() -> None:
     random = np.random.default_rng(0)
     assert np.isnan(logme(random.normal(size=(9, 3)), np.zeros(9, dtype=int)))
     assert np.isnan(logme(np.empty((0, 3)), np.empty(0, dtype=int)))
-    assert np.isfinite(logme(np.zeros((9, 3)), np.arange(9) % 2))
+    assert np.isnan(logme(np.zeros((9, 3)), np.arange(9) % 2))
+    doubled = np.repeat(random.normal(size=(20, 3)), 2, axis=1)
+    assert np.isfinite(logme(doubled, np.arange(20) % 2))
     assert np.isfinite(logme(np.eye(6), np.arange(6)))
     with pytest.raises(ValueError, match="do not agree"):
         logme(np.zeros((9, 3)), np.zeros(8))

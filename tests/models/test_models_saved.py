@@ -45,9 +45,17 @@ def store(
     reader = processor.load(src, net.family.modality)
     peft_type = None if kind in models_tiny.IMAGE else {"example": "SEQ_CLS", "token": "TOKEN_CLS"}[level]
     return saved.save(
-        net, src, reader, recipe, folder, task_state=STATE, auto_class=auto_class(kind, level),
-        problem_type="single_label_classification" if level == "example" else None, labels=LABELS, peft_type=peft_type,
-    )  # fmt: skip
+        net,
+        src,
+        reader,
+        recipe,
+        folder,
+        task_state=STATE,
+        auto_class=auto_class(kind, level),
+        problem_type="single_label_classification" if level == "example" else None,
+        labels=LABELS,
+        peft_type=peft_type,
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

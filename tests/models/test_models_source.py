@@ -100,9 +100,7 @@ def test_safetensors_beside_a_pickle_is_used(folder: Path) -> None:
 
 def test_folder_without_weights_or_config(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(
-        ModelError, match="no weights: looked for model.safetensors and model.safetensors.index.json"
-    ):
+    with pytest.raises(ModelError, match=r"no weights: looked for .*index\.json"):
         source.find(str(folder), "text")
     (folder / "config.json").unlink()
     with pytest.raises(ModelError, match=r"no config\.json"):
@@ -222,7 +220,7 @@ def test_shards(folder: Path) -> None:
     assert [path.name for path in source.find(str(folder), "text").weights] == list(names)
     whole = (folder / names[1]).read_bytes()
     (folder / names[1]).write_bytes(whole[:-5])
-    with pytest.raises(ModelError, match="00002-of-00002.*damaged"):
+    with pytest.raises(ModelError, match=r"00002-of-00002.*damaged"):
         source.find(str(folder), "text")
     (folder / names[1]).write_bytes((folder / names[0]).read_bytes())
     with pytest.raises(ModelError, match="no shard holds"):

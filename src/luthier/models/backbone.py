@@ -49,7 +49,7 @@ def quiet() -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            # Names that go away with transformers 6: PEFT asks by one, the oldest versions we take have the other.
+            # Names that go away with transformers 6: PEFT asks by one, older versions have the other.
             old = "`(is_gradient_checkpointing|gradient_checkpointing_enable)` is deprecated"
             warnings.filterwarnings("ignore", old, FutureWarning)
             yield

@@ -237,7 +237,7 @@ def _checkpoint_activations(body: Any, family: Family) -> None:
             f"gradient_checkpointing does not fit a {family.model_type} model: no recomputing of blocks.",
             "Leave it off, or use accumulate to save memory.",
         )
-    # The reentrant kind needs inputs with gradients; ours does not, and must send none through a frozen prefix.
+    # The reentrant kind needs inputs with gradients; ours does not, and sends none through a frozen prefix.
     with backbone.quiet():
         body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     body.disable_input_require_grads()

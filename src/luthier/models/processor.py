@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from tokenizers import pre_tokenizers
 from transformers import CONFIG_MAPPING, AutoImageProcessor, AutoTokenizer
 
 from luthier.errors import ModelError, SettingError
@@ -17,6 +18,7 @@ from luthier.models.source import Source
 
 # These number positions from padding_idx + 1 on, so two of the table's rows are never a token's.
 OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet"}
+VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "spiece.*")
 SHORTEST = 4
 """A maximum length below this leaves no room for a text between its special tokens."""
 
@@ -103,7 +105,7 @@ class TextProcessor:
         """The tokenizer for texts split into words: byte-level ones must put a space before each word."""
         if self._words is None:
             spaced = "ByteLevel" in str(self.tokenizer.backend_tokenizer.pre_tokenizer)
-            self._words = self._load(add_prefix_space=True) if spaced else self.tokenizer
+            self._words = _put_spaces(self._load(add_prefix_space=True)) if spaced else self.tokenizer
         return self._words
 
     def save(self, directory: Path, max_length: int | None = None, *, words: bool = False) -> None:
@@ -128,6 +130,11 @@ class TextProcessor:
         return self.max_length if max_length is None else min(max_length, self.max_length)
 
     def _load(self, **options: Any) -> Any:
+        # Without any of its files, transformers makes a tokenizer that knows no words.
+        if not any(next(self._path.glob(pattern), None) for pattern in VOCABULARIES):
+            raise ModelError(
+                f"The tokenizer of {self._name!r} cannot be loaded: no {VOCABULARIES[0]} is there."
+            )
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 self._path, local_files_only=True, trust_remote_code=False, **options
@@ -271,6 +278,17 @@ def _limit(tokenizer: Any, config: dict[str, Any]) -> int:
     if model_type in OFFSET_POSITIONS:
         positions -= 2
     return min(positions, int(min(tokenizer.model_max_length, 10**9)))
+
+
+def _put_spaces(tokenizer: Any) -> Any:
+    """Has the byte-level step put a space before each word, also in classes that ignore the option."""
+    step: Any = tokenizer.backend_tokenizer.pre_tokenizer
+    nested = isinstance(step, pre_tokenizers.Sequence)
+    for part in [step[index] for index in range(len(step))] if nested else [step]:
+        if isinstance(part, pre_tokenizers.ByteLevel):
+            part.add_prefix_space = True
+    tokenizer.backend_tokenizer.pre_tokenizer = step
+    return tokenizer
 
 
 def _first_line(error: Exception) -> str:

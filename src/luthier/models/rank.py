@@ -34,7 +34,7 @@ def logme(features: np.ndarray, targets: np.ndarray) -> float:
     if features.ndim != 2 or len(features) != len(targets) or targets.ndim not in {1, 2}:
         raise ValueError(f"Features {features.shape} and targets {targets.shape} do not agree.")
     columns = _columns(targets)
-    if columns.shape[1] == 0 or not len(features):
+    if columns.shape[1] == 0 or not np.any(features):
         return float("nan")
     return float(np.mean(_evidence(features, columns)))
 
@@ -54,6 +54,8 @@ def _evidence(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """(k,) maximised log evidence divided by n of each column of targets (n, k)."""
     n, d = features.shape
     left, singular, _ = np.linalg.svd(features, full_matrices=False)
+    kept = singular > singular[0] * max(n, d) * np.finfo(np.float64).eps
+    left, singular = left[:, kept], singular[kept]
     sigma = (singular**2)[:, None]  # (r, 1) eigenvalues of F^T F
     z2 = (left.T @ targets) ** 2  # (r, k)
     outside = np.maximum((targets**2).sum(axis=0) - z2.sum(axis=0), 0.0)  # (k,) what F cannot reach
