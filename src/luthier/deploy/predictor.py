@@ -57,11 +57,12 @@ class Predictor:
             image_size=recipe.image_size,
             root=str(root),
         )
-        return predict(self.saved.network, self.task, examples, self.device)
+        return predict(self.saved, self.task, examples, self.device)
 
     def predict(self, inputs: Any, root: str | Path = ".") -> list[dict[str, Any]]:
         """Predictions for a list of inputs (texts, lists of words, image files) or a table, as plain values."""
-        return self.task.decode(self.outputs(self.frame(inputs), root))
+        frame = self.frame(inputs)
+        return self.task.decode(self.outputs(frame, root), frame)
 
     def frame(self, inputs: Any) -> pd.DataFrame:
         """A table of inputs from whatever the caller has.

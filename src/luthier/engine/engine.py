@@ -165,6 +165,10 @@ class Engine:
         """Seconds an epoch of a recipe will take, or None before anything of its model was measured."""
         if recipe.adaptation == "probe" and self._feature_key(recipe, "train") in self._features:
             return 0.0
+        return self.body_seconds(recipe)
+
+    def body_seconds(self, recipe: Recipe) -> float | None:
+        """The same where nothing is cached: for a probe, one forward pass over the training data."""
         source = self.sources[recipe.model]
         if source.fingerprint not in self._blocks:
             return None

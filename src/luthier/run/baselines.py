@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class Trained:
         recipe: Its settings.
         trial: Names its checkpoint.
         score: On validation, higher is better.
+        loss: On validation, at the same epoch.
+        epoch: The epoch whose weights were kept.
         seconds: It took.
         note: What a reader should know.
     """
@@ -40,6 +42,8 @@ class Trained:
     recipe: Recipe
     trial: int
     score: float
+    loss: float
+    epoch: int
     seconds: float
     note: str = ""
 
@@ -74,12 +78,12 @@ def probe(engine: Engine, model: str, seed: int, *, halt: Callable[[], str | Non
         # Each rate overwrites the last one's checkpoint, so a better earlier one is trained again at the end.
         closing = _train(engine, Order(trial, recipe, recipe.epochs, seed), halt)
         if math.isfinite(closing.score) and (best is None or closing.score > best.score):
-            best = Trained(recipe, trial, closing.score, 0.0)
+            best = Trained(recipe, trial, closing.score, closing.metrics["loss"], closing.best_epoch, 0.0)
     if best is None:
         return None
     if best.recipe.learning_rate != PROBE_RATES[-1]:
         _train(engine, Order(trial, best.recipe, best.recipe.epochs, seed), never)
-    return Trained(best.recipe, trial, best.score, time.perf_counter() - started)
+    return replace(best, seconds=time.perf_counter() - started)
 
 
 def scratch_recipe(chosen: Recipe) -> Recipe:
@@ -117,7 +121,8 @@ def scratch(
         return None
     if closing.status == "stopped":
         note = f"stopped after {closing.epoch} of {recipe.epochs} epochs, when its time ended"
-    return Trained(shorter, SCRATCH, closing.score, time.perf_counter() - started, note)
+    seconds = time.perf_counter() - started
+    return Trained(shorter, SCRATCH, closing.score, closing.metrics["loss"], closing.best_epoch, seconds, note)
 
 
 def _train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,6 @@ from luthier.models.source import Source
 from luthier.run.settings import Settings
 from luthier.tasks import registry as tasks
 from luthier.tasks.base import Columns, Task
-
-DEFAULT_VALIDATION = 0.15
 
 
 @dataclass
@@ -85,7 +84,9 @@ def prepare(settings: Settings, data: Any = None, *, say: Callable[[str], None] 
         dataset,
         strata=task.strata(train),
         groups=settings.group,
-        validation=settings.validation or DEFAULT_VALIDATION,
+        # Equal texts stay on one side; comparing images by their file names would say nothing.
+        inputs=columns.roles["input"] if kind.modality == "text" else None,
+        validation=settings.validation,
         test=settings.test,
         seed=settings.seed,
     )
@@ -124,17 +125,9 @@ def understand(dataset: reading.Dataset, settings: Settings) -> tuple[type[Task]
             f"Known tasks: {', '.join(tasks.names())}.",
         )
     frame = dataset.splits["train"]
-    if settings.task is None:
-        return tasks.infer(frame, dataset.modality, settings.hints)
-    kind = tasks.get(settings.task)
-    columns = kind.claim(frame, dataset.modality, settings.hints)
-    if columns is None:
-        named = ", ".join(c for c in frame.columns if not c.startswith("__"))
-        raise DataError(
-            f"The task {settings.task!r} does not fit {dataset.source!r}, whose columns are {named}.",
-            "Name its columns with --target and --column role=name, or choose another task.",
-        )
-    return kind, columns
+    if settings.group is not None:
+        frame = frame.drop(columns=settings.group)
+    return tasks.infer(frame, dataset.modality, settings.hints, name=settings.task)
 
 
 def find_models(settings: Settings, kind: type[Task]) -> dict[str, Source]:
@@ -151,13 +144,17 @@ def find_models(settings: Settings, kind: type[Task]) -> dict[str, Source]:
 def check_data(dataset: reading.Dataset, task: Task, settings: Settings, source: Source) -> list[Finding]:
     """Looks for what ruins a fine-tuning."""
     processor = processors.load(source, task.modality)
+
+    def lengths(rows: list[Any]) -> np.ndarray:
+        return processor.lengths([row if isinstance(row, str) else " ".join(row) for row in rows])
+
     return reading.check(
         dataset,
         input=task.columns.roles["input"],
         target=task.columns.roles.get("target"),
         kind=task.input_kind,
         target_kind=task.target_kind,
-        lengths=processor.lengths if task.modality == "text" else None,
+        lengths=lengths if task.modality == "text" else None,
         max_length=processor.max_length if task.modality == "text" else None,
     )
 
@@ -172,8 +169,11 @@ def stop_on_errors(findings: list[Finding]) -> None:
 
 
 def save_table(dataset: reading.Dataset, folder: Path) -> None:
-    """Keeps data that came as Python objects, so that the run can be resumed from its folder."""
+    """Keeps data that came as Python objects, with the files it names, so that the run can be resumed from its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, frame in dataset.splits.items():
         columns = [column for column in frame.columns if not str(column).startswith("__")]
         pd.DataFrame(frame[columns]).to_parquet(folder / f"{name}.parquet", index=False)
+        for file in frame[dataset.modality] if dataset.modality != "text" else []:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(dataset.root / file, folder / file)

@@ -141,7 +141,7 @@ class Prover:
         shown = pd.DataFrame({"input": self.task.show(self.frame)})
         target = self.task.columns.roles["target"]
         truth = self.frame[target]
-        answers = pd.json_normalize(self.task.decode(outputs), max_level=0)
+        answers = pd.json_normalize(self.task.decode(outputs, self.frame), max_level=0)
         if isinstance(truth, pd.DataFrame):
             truth = truth.apply(lambda row: ";".join(name for name in truth.columns if row[name]), axis=1)
         shown.insert(0, "row", self.frame["__row__"])

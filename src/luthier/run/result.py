@@ -59,8 +59,8 @@ class Result:
 
     @property
     def model(self) -> Any:
-        """The model: the transformers one where its directory loads with an Auto class."""
-        return self.predictor.saved.network
+        """The transformers model; where its head is of no transformers class, the body that the head stands on."""
+        return self.predictor.saved.model
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -77,11 +77,14 @@ class Result:
         """The result on the test split, with intervals and baselines."""
         from luthier.evaluate.evaluation import Evaluation
 
-        return Evaluation.from_json(self.paths.evaluation.read_text(encoding="utf-8"))
+        return Evaluation.from_json(json.loads(self.paths.evaluation.read_text(encoding="utf-8")))
 
-    def predict(self, inputs: Any) -> list[dict[str, Any]]:
-        """Predictions for texts, lists of words, image files, or the rows of a table, as plain values."""
-        return self.predictor.predict(inputs)
+    def predict(self, inputs: Any, root: str | Path = ".") -> list[dict[str, Any]]:
+        """Predictions for texts, lists of words, image files, or the rows of a table, as plain values.
+
+        Relative file names start at ``root``.
+        """
+        return self.predictor.predict(inputs, root)
 
     def evaluate(self, data: Any) -> Evaluation:
         """Judges the model on further labelled data: a path, a table, or what else `tune` takes.

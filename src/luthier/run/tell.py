@@ -42,16 +42,7 @@ def gather(
 ) -> Story:  # fmt: skip
     """The story of a run that has a judged model."""
     task, settings, dataset = prepared.task, prepared.settings, prepared.dataset
-    trials = trials.rename(
-        columns={
-            "epochs": "epochs_done",
-            "recipe_epochs": "epochs",
-            "trainable_parameters": "trainable",
-            "total_parameters": "parameters",
-        }
-    )
-    row = trials.set_index("trial").loc[best.trial]
-    majority = next((b for b in evaluation.baselines if b.name.startswith("Always")), None)
+    network = engine.network(best.recipe, best.seed)
     return Story(
         run=told.name,
         task=task.name,
@@ -61,15 +52,15 @@ def gather(
         dataset=DatasetFacts(
             dataset.name,
             dataset.source,
-            {name: len(frame) for name, frame in dataset.splits.items()},
-            [] if task.label_names == ["value"] else task.label_names,
-            dict(task.columns.roles),
-            [(finding.severity, finding.message) for finding in prepared.findings],
+            counts={name: len(frame) for name, frame in dataset.splits.items()},
+            classes=[] if task.label_names == ["value"] else task.label_names,
+            columns=dict(task.columns.roles),
+            findings=[(finding.severity, finding.message) for finding in prepared.findings],
         ),
         model=ModelFacts(
             best.recipe.model,
-            int(row["parameters"]),
-            int(row["trainable"]),
+            sum(parameter.numel() for parameter in network.parameters()),
+            sum(parameter.numel() for parameter in network.trainable().values()),
             pipeline_tag=task.pipeline_tag,
         ),
         settings=settings.model_dump(),
@@ -84,7 +75,7 @@ def gather(
             trials,
             epochs,
             best=best.trial,
-            majority_score=task.score(majority.metrics) if majority else None,
+            majority_score=majority_score(engine),
             evaluation=evaluation,
         ),
         stages=told.stages,
@@ -94,15 +85,22 @@ def gather(
         versions=versions(),
         device=device_words(engine),
         command=command(prepared),
-        snippet=form.snippet,
+        snippet=form.snippet(told.folder + "/model"),
         next_commands=[
             f"luthier predict {shlex.quote(told.folder)} INPUT",
             f"luthier evaluate {shlex.quote(told.folder)} DATA",
             f"luthier resume {shlex.quote(told.folder)} --budget +10m",
         ],
         notes=prepared.notes,
+        image_root=str(dataset.root) if task.modality == "image" else "",
         created=datetime.datetime.now().isoformat(timespec="seconds"),
     )
+
+
+def majority_score(engine: Engine) -> float:
+    """What always giving the most frequent answer scores on validation, higher is better."""
+    task, validation = engine.task, engine.inputs.targets("validation")
+    return task.score(task.metrics(task.majority(engine.inputs.targets("train"), validation), validation))
 
 
 def versions() -> dict[str, str]:
@@ -139,7 +137,8 @@ def command(prepared: Prepared) -> str:
         else:
             words += [part for item in (value if isinstance(value, list) else [value]) for part in (option, str(item))]
     for role, column in settings.columns.items():
-        words += ["--column", f"{role}={column if isinstance(column, str) else ','.join(column)}"]
+        for name in [column] if isinstance(column, str) else column:
+            words += ["--column", f"{role}={name}"]
     for baseline in settings.baselines if "baselines" in settings.model_fields_set else []:
         words += ["--baseline", baseline]
     return shlex.join(words)

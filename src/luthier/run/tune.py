@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.engine import Engine
 from luthier.engine.inputs import Inputs
 from luthier.errors import RunError
+from luthier.models import families
 from luthier.report import card, html
 from luthier.run import tell
 from luthier.run.baselines import Trained, probe, probe_recipe, scratch_recipe
@@ -59,7 +61,7 @@ def tune(settings: Settings, *, data: Any = None, progress: Progress | None = No
     prepared = prepare(settings, data, say=watch.note)
     space = None if settings.space is None else read_space(settings.space)
     name = settings.name or prepared.dataset.name
-    needed = (settings.keep + 3) * max(source.weight_bytes for source in prepared.sources.values()) + 50 * 2**20
+    needed = bytes_needed(settings, prepared)
     folder = RunFolder.new(settings.out, name, needed=needed)
     if data is not None:
         save_table(prepared.dataset, folder.data)
@@ -156,13 +158,9 @@ class _Run:
                 names = self._first_look(engine)
             with self._stage("Searching"):
                 study = self._search(engine, names, interrupt)
-            if study.best is None:
-                raise RunError(
-                    "The run ended before anything was trained.",
-                    f"Continue it with: luthier resume {self.folder.path} --budget +10m",
-                )
+            best = study.best or self._fallback()
             with self._stage("Proving on the test split"):
-                self._prove(engine, study.best, interrupt)
+                self._prove(engine, best, interrupt)
         result = Result.load(self.folder.path)
         self.watch.finished(result)
         return result
@@ -209,6 +207,19 @@ class _Run:
         study.run(lambda best: self._closing_seconds(engine, best))
         return study
 
+    def _fallback(self) -> Finished:
+        """The probe, where no trial came to anything: a run with any time at all ends with a model."""
+        if self.probe is None:
+            raise RunError(
+                "The run ended before anything was trained.",
+                f"Continue it with: luthier resume {self.folder.path} --budget +10m",
+            )
+        self.watch.note("No trial came to a result in the time given: the model is the linear head on frozen features.")
+        probe = self.probe
+        return Finished(
+            probe.trial, probe.recipe, self.prepared.settings.seed, probe.score, probe.loss, probe.epoch, probe.seconds
+        )
+
     def _default_space(self, engine: Engine, names: list[str]) -> Space:
         task, source = engine.task, engine.sources[names[0]]
         return default_space(
@@ -217,14 +228,16 @@ class _Run:
             names,
             num_examples=len(engine.inputs.frames["train"]),
             num_blocks=engine.network(probe_recipe(engine, names[0]), 0).num_blocks,
+            classification=task.target_kind != "number",
             image_size=getattr(engine.inputs.processor(source), "image_size", None),
+            resizable=families.get(source.model_type).special_tokens == 0,
         )
 
     def _closing_seconds(self, engine: Engine, best: Finished | None) -> float:
         """Seconds that saving, judging and the baselines will take after the search."""
         frames = self.prepared.dataset.splits
         share = len(frames["test"]) / len(frames["train"])
-        forward = self.probe and engine.forward_seconds(self.probe.recipe)
+        forward = self.probe and engine.body_seconds(self.probe.recipe)
         networks = 3
         return CLOSING_SECONDS + networks * share * (forward or 0.0) + self._scratch_seconds(engine, best)
 
@@ -254,7 +267,7 @@ class _Run:
             on_step=self._step,
             say=self.watch.note,
         )
-        write_text(self.folder.evaluation, evaluation.to_json())
+        write_text(self.folder.evaluation, json.dumps(evaluation.to_json(), indent=1) + "\n")
         trials, epochs = self.store.trials(self.run), self.store.epochs(self.run)
         write_text(self.folder.trials, pd.DataFrame(trials).to_csv(index=False))
         status = "interrupted" if stopped else "finished"
@@ -314,6 +327,12 @@ class _Run:
 def read_space(given: str | dict[str, Any]) -> Space:
     """A space from a YAML file or the same in plain values."""
     return Space.from_dict(given) if isinstance(given, dict) else Space.from_yaml(Path(given))
+
+
+def bytes_needed(settings: Settings, prepared: Prepared) -> int:
+    """Disk space a run may take: checkpoints, the saved model while it replaces an older one, report and tables."""
+    largest = max(sum(file.stat().st_size for file in source.weights) for source in prepared.sources.values())
+    return (settings.keep + 3) * largest + 50 * 2**20
 
 
 def open_store(settings: Settings, folder: RunFolder) -> Store:

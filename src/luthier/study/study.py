@@ -126,21 +126,25 @@ class Study:
         if run.strategy_state is not None:
             self.strategy.restore(run.strategy_state)
         recipes = self.store.recipes(self.run_id)
-        epochs = self.store.epochs(self.run_id).set_index(["trial", "epoch"])
         for row in self.store.trials(self.run_id).to_dict("records"):
             if math.isfinite(row["score"]) and row["status"] in {"completed", "stopped"}:
-                trial, epoch = int(row["trial"]), int(row["best_epoch"])
-                loss = float(epochs.loc[(trial, epoch), "loss"])
                 self.finished.append(
-                    Finished(trial, recipes[trial], int(row["seed"]), row["score"], loss, epoch, row["seconds"])
+                    Finished(
+                        trial=int(row["number"]),
+                        recipe=recipes[int(row["number"])],
+                        seed=int(row["seed"]),
+                        score=row["score"],
+                        loss=row["loss"],
+                        epoch=int(row["best_epoch"]),
+                        seconds=row["seconds"],
+                    )
                 )
         for left in self.store.unfinished_trials(self.run_id):
-            order = replace(left.order, seed=left.seed)
             if left.attempts >= DEADLY:
                 reason = f"the process died {left.attempts} times while it trained"
-                self._close(order, Report(order.trial, 0, "failed", reason=reason))
+                self._close(left.order, Report(left.order.trial, 0, "failed", reason=reason))
             elif self._halt() is None:
-                self._train(order)
+                self._train(left.order)
 
     def _next(self) -> Order | None:
         orders = self.strategy.ask(1)
@@ -168,7 +172,7 @@ class Study:
         return replace(order, recipe=recipe, until=min(order.until, recipe.epochs))
 
     def _train(self, order: Order) -> None:
-        self.store.start_trial(self.run_id, order, order.seed, strategy_state=self.strategy.state())
+        self.store.start_trial(self.run_id, order, strategy_state=self.strategy.state())
         self.listener.trial_started(order.trial, order.recipe.describe(), order.recipe.epochs)
         for report in self.engine.run([order], halt=self._halt, on_step=self._step):
             if report.status == "running":
@@ -190,13 +194,11 @@ class Study:
         self.store.finish_trial(
             self.run_id,
             report,
-            trainable_parameters=report.trainable,
-            total_parameters=report.parameters,
             spent=self.budget.spent,
             strategy_state=self.strategy.state(),
         )
         if math.isfinite(report.score):
-            seconds = float(self.store.trials(self.run_id).set_index("trial").loc[order.trial, "seconds"])
+            seconds = float(self.store.trials(self.run_id).set_index("number").loc[order.trial, "seconds"])
             loss = report.metrics.get("loss", math.inf)
             self.finished.append(
                 Finished(order.trial, order.recipe, order.seed, report.score, loss, report.best_epoch, seconds)

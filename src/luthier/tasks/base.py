@@ -86,6 +86,8 @@ class Task(ABC):
     """Whether the head answers once an example or once a token."""
     problem_type: ClassVar[str | None] = None
     """transformers' ``config.problem_type`` for a finished model, where it has one."""
+    pipeline_tag: ClassVar[str]
+    """The hub's name for this kind of model."""
     metric: ClassVar[str]
     """Name of the metric that is optimised."""
     maximize: ClassVar[bool] = True

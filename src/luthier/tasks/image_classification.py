@@ -21,6 +21,7 @@ class ImageClassification(SingleLabel):
     name: ClassVar[str] = "image-classification"
     modality: ClassVar[Modality] = "image"
     input_kind = "image"
+    pipeline_tag: ClassVar[str] = "image-classification"
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
 
     @classmethod

@@ -84,6 +84,7 @@ class MultiLabelClassification(Task):
     modality: ClassVar[Modality] = "text"
     input_kind = "text"
     target_kind = "multi"
+    pipeline_tag: ClassVar[str] = "text-classification"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     peft_type: ClassVar[str | None] = "SEQ_CLS"
     problem_type: ClassVar[str | None] = "multi_label_classification"

@@ -22,6 +22,7 @@ class TextClassification(SingleLabel):
     name: ClassVar[str] = "text-classification"
     modality: ClassVar[Modality] = "text"
     input_kind = "text"
+    pipeline_tag: ClassVar[str] = "text-classification"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     peft_type: ClassVar[str | None] = "SEQ_CLS"
 

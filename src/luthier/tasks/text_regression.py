@@ -39,6 +39,7 @@ class TextRegression(Task):
     modality: ClassVar[Modality] = "text"
     input_kind = "text"
     target_kind = "number"
+    pipeline_tag: ClassVar[str] = "text-classification"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     peft_type: ClassVar[str | None] = "SEQ_CLS"
     problem_type: ClassVar[str | None] = "regression"

@@ -43,6 +43,7 @@ class TokenClassification(Task):
     modality: ClassVar[Modality] = "text"
     input_kind = "tokens"
     target_kind = "tags"
+    pipeline_tag: ClassVar[str] = "token-classification"
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     peft_type: ClassVar[str | None] = "TOKEN_CLS"
     level = "token"
