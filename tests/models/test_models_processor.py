@@ -69,13 +69,15 @@ def test_words_keep_their_index(text: processor.TextProcessor) -> None:
     assert ids[0].dtype == index[0].dtype == np.int32
 
 
-def test_byte_level_words_begin_with_a_space(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nested", [False, True])
+def test_byte_level_words_begin_with_a_space(tmp_path: Path, nested: bool) -> None:
     folder = models_tiny.write("roberta", tmp_path / "m")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = Tokenizer(
         models.BPE({token: i for i, token in enumerate([*models_tiny.SPECIAL, *alphabet])}, [])
     )
-    pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    step = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    pieces.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(), step]) if nested else step
     pieces.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=pieces, pad_token="[PAD]", unk_token="[UNK]")
     fast.save_pretrained(folder)

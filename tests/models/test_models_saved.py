@@ -14,10 +14,14 @@ from peft import AutoPeftModelForSequenceClassification, PeftModel
 from safetensors.torch import load_file, save_file
 
 from luthier.errors import ModelError, RunError
-from luthier.models import families, network, processor, saved, source
+from luthier.models import network, processor, saved, source
 from luthier.recipe import Recipe
 
+# PEFT itself asks transformers by a name that goes away with its next major version.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
 KINDS = [*models_tiny.TEXT, *models_tiny.IMAGE]
+SAME_CLASSES = {"xlm-roberta", "camembert", "convnextv2"}
 LABELS = ["no", "yes", "perhaps"]
 STATE = {"labels": LABELS, "columns": {"input": "text"}}
 
@@ -68,12 +72,15 @@ def test_the_auto_class_repeats_the_logits(tiny: Any, tmp_path: Path, kind: str,
     form = store(src, net, recipe, tmp_path / "m", level)
     assert form.kind == "native"
     batch = models_tiny.inputs(kind)
+    scope: dict[str, Any] = {}
+    exec(form.snippet(tmp_path / "m"), scope)
     loader = getattr(transformers, form.auto_class)
     model, report = loader.from_pretrained(tmp_path / "m", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
     with torch.no_grad():
         expected = net(**batch)
         torch.testing.assert_close(model.eval()(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(scope["logits"](**batch), expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(saved.load(tmp_path / "m")(**batch), expected, atol=1e-5, rtol=1e-5)
     assert model.config.id2label == dict(enumerate(LABELS)) and model.config.label2id["perhaps"] == 2
     assert model.config.architectures == [type(model).__name__]
@@ -82,7 +89,7 @@ def test_the_auto_class_repeats_the_logits(tiny: Any, tmp_path: Path, kind: str,
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if families.FAMILIES[kind].low_rank])
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - SAME_CLASSES - {"mobilenet_v2"}))
 def test_lora_is_merged_and_its_adapter_loads_in_peft(tiny: Any, tmp_path: Path, kind: str) -> None:
     src, recipe = tiny(kind), Recipe(model=kind, adaptation="lora", lora_rank=2)
     net = trained(src, recipe)
@@ -182,9 +189,8 @@ def test_generic_form_and_its_snippet(
         torch.testing.assert_close(body(**batch).last_hidden_state, states, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("pooling", ["native", "mean"])
-def test_snippets_run_without_luthier(tiny: Any, tmp_path: Path, pooling: str) -> None:
-    src, recipe = tiny("bert"), Recipe(model="bert", adaptation="full", pooling=pooling)
+def test_snippets_run_without_luthier(tiny: Any, tmp_path: Path) -> None:
+    src, recipe = tiny("bert"), Recipe(model="bert", adaptation="full", pooling="mean")
     net = trained(src, recipe)
     code = store(src, net, recipe, tmp_path / "m").snippet(tmp_path / "m")
     assert "luthier" not in code.replace(str(tmp_path), "")
