@@ -5,9 +5,13 @@ from pathlib import Path
 
 import models_tiny
 import pytest
+import torch
 
 from luthier.models import source
 from luthier.models.families import FAMILIES
+
+# Tiny tensors: threads cost more than they bring, and ten times so where cores are shared.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

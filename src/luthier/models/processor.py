@@ -283,7 +283,8 @@ def _limit(tokenizer: Any, config: dict[str, Any]) -> int:
 def _put_spaces(tokenizer: Any) -> Any:
     """Has the byte-level step put a space before each word, also in classes that ignore the option."""
     step: Any = tokenizer.backend_tokenizer.pre_tokenizer
-    for part in list(step) if isinstance(step, pre_tokenizers.Sequence) else [step]:
+    nested = isinstance(step, pre_tokenizers.Sequence)
+    for part in list(step) if nested else [step]:
         if isinstance(part, pre_tokenizers.ByteLevel):
             part.add_prefix_space = True
     tokenizer.backend_tokenizer.pre_tokenizer = step
