@@ -23,8 +23,9 @@ class Checkpoints:
         self.folder = folder
 
     def path(self, trial: int) -> Path:
-        """Where a trial's weights lie."""
-        return self.folder / f"trial-{trial:04d}.safetensors"
+        """Where a trial's weights lie; numbers below zero are fine-tunings outside of the study."""
+        name = f"trial-{trial:04d}" if trial >= 0 else f"baseline-{-trial}"
+        return self.folder / f"{name}.safetensors"
 
     def save(self, trial: int, state: dict[str, torch.Tensor]) -> None:
         """Writes a trial's weights whole or not at all.
@@ -56,7 +57,7 @@ class Checkpoints:
             raise RunError(f"The checkpoint {self.path(trial)} cannot be read: {error}.") from error
 
     def keep(self, trials: set[int]) -> None:
-        """Removes the weights of all other trials, and what an interrupted write left."""
+        """Removes the weights of all other trials of the study, and what an interrupted write left."""
         if not self.folder.is_dir():
             return
         kept = {self.path(trial) for trial in trials}

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from luthier.engine.batches import evaluation_batches
+from luthier.engine.batches import EVALUATION_BATCH, evaluation_batches
+from luthier.engine.train import place, to_device
 from luthier.models.network import Network
 from luthier.tasks.base import Batch, Examples
 
-EVALUATION_BATCH = 128
 # Targets with this value carry no loss.
 IGNORED = -100
 
@@ -66,14 +66,14 @@ def compute(network: Network, examples: Examples, device: torch.device, *, batch
         device: Where to compute; the features themselves are kept in main memory in float32.
         batch_size: Examples a forward pass.
     """
-    network.to(device).eval()
+    place(network, device).eval()
     rows: dict[int, torch.Tensor] = {}
     targets: dict[int, torch.Tensor] = {}
     ragged = False
     with torch.no_grad():
         for indices in evaluation_batches(examples.lengths, batch_size):
             batch = examples.batch(indices)
-            features = network.features(**{k: v.to(device) for k, v in batch.inputs.items()}).float().cpu()
+            features = network.features(**to_device(batch.inputs, device)).float().cpu()
             ragged = features.ndim == 3
             for row, index in enumerate(indices):
                 # Copies, so that no padded batch is kept alive by a view of it.

@@ -7,18 +7,20 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import psutil
 import torch
 
-from luthier.engine.batches import evaluation_batches, generator, training_batches
+from luthier.engine.batches import EVALUATION_BATCH, evaluation_batches, generator, training_batches
 from luthier.engine.optim import Updater
 from luthier.engine.precision import autocast_dtype
-from luthier.engine.prefix import EVALUATION_BATCH
 from luthier.models.network import Network
 from luthier.recipe import Recipe
 from luthier.tasks.base import Batch, Examples, Task
+
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 # Steps between looks at the loss and at memory: a look at a loss waits for the device.
 LOOK_EVERY = 20
@@ -70,7 +72,7 @@ class Training:
         validation_targets: list[np.ndarray], *, seed: int, device: torch.device,
         class_weights: torch.Tensor | None = None,
     ) -> None:  # fmt: skip
-        self.network = network.to(device)
+        self.network = place(network, device)
         self.recipe = recipe
         self.task = task
         self.train = train
@@ -172,20 +174,34 @@ class Training:
             raise Diverged(f"the training loss became {value} in epoch {self.epoch}, by step {step + 1}")
 
 
-def forward(network: Network, batch: Batch, device: torch.device) -> torch.Tensor:
+def forward(network: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
     """Logits of a batch: of the whole network, or of its head where the batch carries features."""
-    inputs = {name: value.to(device, non_blocking=True) for name, value in batch.inputs.items()}
+    inputs = to_device(batch.inputs, device)
     logits: torch.Tensor = network.head(inputs["features"]) if "features" in inputs else network(**inputs)
     return logits
 
 
+def to_device(inputs: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """Inputs where the network is, images with their channels last."""
+    moved = {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
+    return {
+        name: value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
+        for name, value in moved.items()
+    }
+
+
+def place(network: Module, device: torch.device) -> Module:
+    """A network on a device, with channels last: convolutions run up to twice as fast so, and nothing else notices."""
+    return network.to(device, memory_format=torch.channels_last)
+
+
 @torch.inference_mode()
 def predict(
-    network: Network, task: Task, examples: Examples, device: torch.device, *, dtype: torch.dtype | None = None,
+    network: torch.nn.Module, task: Task, examples: Examples, device: torch.device, *, dtype: torch.dtype | None = None,
     batch_size: int = EVALUATION_BATCH,
 ) -> list[np.ndarray]:  # fmt: skip
     """Outputs for every example of a split, in its order; the network is left in eval mode."""
-    network.to(device).eval()
+    place(network, device).eval()
     found: list[np.ndarray | None] = [None] * len(examples)
     context = contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
     with context:

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from luthier.engine import engine as engine_module
+from luthier.engine.engine import Engine
+from luthier.engine.train import Training, augment
+from luthier.errors import RunError
+from luthier.recipe import Recipe
+from luthier.trial import Order, Report
+
+Make = Callable[..., Engine]
+
+
+def run(engine: Engine, recipe: Recipe, trial: int = 0, seed: int = 5, until: int | None = None) -> list[Report]:
+    return list(engine.run([Order(trial, recipe, until or recipe.epochs, seed)]))
+
+
+def curve(reports: list[Report]) -> list[dict[str, float]]:
+    return [report.metrics for report in reports if report.status == "running"]
+
+
+def assert_same(first: list[dict[str, float]], second: list[dict[str, float]], tolerance: float = 0.0) -> None:
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert a == pytest.approx(b, rel=tolerance, abs=tolerance)
+
+
+@pytest.mark.parametrize("adaptation", ["probe", "last_k", "bias", "lora", "full"])
+def test_a_trial_is_a_function_of_recipe_and_seed(make_engine: Make, recipe: Recipe, adaptation: str) -> None:
+    recipe = recipe.model_copy(update={"adaptation": adaptation, "last_k": 1, "lora_rank": 2})
+    first = run(make_engine(), recipe)
+    busy = make_engine()
+    run(busy, recipe.model_copy(update={"adaptation": "full", "epochs": 1}), trial=7, seed=9)
+    assert_same(curve(first), curve(run(busy, recipe)))
+    assert curve(run(make_engine(), recipe, seed=6)) != curve(first)
+
+
+def test_it_learns(make_engine: Make, recipe: Recipe) -> None:
+    closing = run(make_engine(), recipe.model_copy(update={"epochs": 8}))[-1]
+    assert closing.status == "completed"
+    assert closing.score > 0.9
+    assert closing.epoch == 8
+    assert 0 < closing.trainable <= closing.parameters
+
+
+def test_paused_and_continued_equals_straight_through(make_engine: Make, recipe: Recipe) -> None:
+    recipe = recipe.model_copy(update={"epochs": 4})
+    straight = curve(run(make_engine(), recipe))
+    engine = make_engine()
+    first = run(engine, recipe, until=1)
+    run(engine, recipe, trial=3, seed=8, until=2)
+    second = run(engine, recipe, until=4)
+    assert [report.epoch for report in second if report.status == "running"] == [2, 3, 4]
+    assert_same(curve(first) + curve(second), straight)
+
+
+def test_cached_features_change_no_number(
+    make_engine: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe.model_copy(update={"adaptation": "probe", "head": "linear", "pooling": "mean", "head_dropout": 0.0})
+    cached = make_engine()
+    first = run(cached, recipe)
+    assert cached.predicted_seconds(recipe) == 0.0
+    monkeypatch.setattr(engine_module, "CACHE_BYTES", 0)
+    recomputed = make_engine()
+    second = run(recomputed, recipe)
+    assert recomputed.predicted_seconds(recipe) != 0.0
+    # Batches differ in order and padding, so only the untouched start and the same data are comparable: the features.
+    network = recomputed.network(recipe, 0).eval()
+    source = recomputed.sources["tiny"]
+    examples = recomputed.inputs.split("train", source, recipe).examples
+    features = cached.features(recipe, "train")
+    for index in range(len(examples)):
+        alone = examples.batch(torch.tensor([index]).numpy())
+        with torch.no_grad():
+            expected = network.features(**alone.inputs)[0]
+        torch.testing.assert_close(features.values[index], expected, atol=1e-5, rtol=1e-5)
+    assert first[-1].status == second[-1].status == "completed"
+
+
+def test_microbatches_change_no_number(make_engine: Make, recipe: Recipe) -> None:
+    recipe = recipe.model_copy(update={"dropout": 0.0, "head_dropout": 0.0, "epochs": 2})
+    whole = curve(run(make_engine(), recipe))
+    parts = curve(run(make_engine(), recipe.model_copy(update={"accumulate": 3})))
+    assert_same(whole, parts, tolerance=1e-4)
+
+
+def test_divergence_is_a_result(make_engine: Make, recipe: Recipe) -> None:
+    engine = make_engine()
+    wild = recipe.model_copy(update={"optimizer": "sgd", "learning_rate": 1e30, "clip_norm": None})
+    closing = run(engine, wild)[-1]
+    assert (closing.status, math.isnan(closing.score)) == ("failed", True)
+    assert "diverged" in closing.reason
+    assert not engine.checkpoints.path(0).exists()
+    assert run(engine, recipe, trial=1)[-1].status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("enough"), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+    ],
+)
+def test_errors_are_results(
+    make_engine: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Training, "run_epoch", fail)
+    closing = run(make_engine(), recipe)[-1]
+    assert closing.status == "failed"
+    assert said in closing.reason
+
+
+def test_a_full_disk_is_no_trials_fault(make_engine: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("luthier.engine.checkpoint.save_file", full)
+    with pytest.raises(RunError, match="No space left"):
+        run(make_engine(), recipe)
+
+
+def test_halted_before_the_first_epoch_is_of_use(make_engine: Make, recipe: Recipe) -> None:
+    engine = make_engine()
+    asked = 0
+
+    def halt() -> str | None:
+        nonlocal asked
+        asked += 1
+        return "enough" if asked > 3 else None
+
+    reports = list(engine.run([Order(0, recipe, 3, 5)], halt=halt))
+    assert [report.status for report in reports] == ["running", "stopped"]
+    assert reports[-1].reason == "enough"
+    assert math.isfinite(reports[-1].score)
+    engine.network(recipe, 5, trial=0)
+
+
+def test_halted_later_keeps_the_best_epoch(make_engine: Make, recipe: Recipe) -> None:
+    engine, epochs = make_engine(), []
+
+    def halt() -> str | None:
+        return "enough" if len(epochs) == 2 else None
+
+    for report in engine.run([Order(0, recipe.model_copy(update={"epochs": 5}), 5, 5)], halt=halt):
+        if report.status == "running":
+            epochs.append(report)
+    assert report.status == "stopped"
+    assert report.epoch == 2
+    assert report.score == max(epoch.score for epoch in epochs)
+
+
+def test_the_best_epoch_is_restored(make_engine: Make, recipe: Recipe) -> None:
+    engine = make_engine()
+    *epochs, closing = run(engine, recipe.model_copy(update={"epochs": 6, "learning_rate": 1e-2}))
+    best = max(epochs, key=lambda r: (r.score, -r.metrics["loss"]))
+    assert (closing.best_epoch, closing.score) == (best.epoch, best.score)
+    split = engine.inputs.split("validation", engine.sources["tiny"], recipe)
+    outputs = engine.outputs(engine.network(recipe, 5, trial=0), recipe, split)
+    again = engine.task.metrics(outputs, split.targets)
+    assert again == pytest.approx({k: v for k, v in best.metrics.items() if k != "train_loss"}, rel=1e-5)
+
+
+def test_patience_ends_a_trial(make_engine: Make, recipe: Recipe) -> None:
+    still = recipe.model_copy(update={"learning_rate": 1e-12, "epochs": 20, "patience": 2})
+    closing = run(make_engine(), still)[-1]
+    assert closing.status == "completed"
+    assert closing.epoch < 20
+    assert "2 epochs" in closing.reason
+
+
+def test_costs_are_learnt(make_engine: Make, recipe: Recipe) -> None:
+    engine = make_engine()
+    assert engine.predicted_seconds(recipe) is None
+    run(engine, recipe)
+    full = engine.predicted_seconds(recipe)
+    probe = engine.predicted_seconds(recipe.model_copy(update={"adaptation": "probe"}))
+    assert full is not None and probe is not None and 0 < probe < full
+
+
+def test_gradient_checkpointing_changes_no_number(make_engine: Make, recipe: Recipe) -> None:
+    recipe = recipe.model_copy(update={"dropout": 0.0, "head_dropout": 0.0, "epochs": 1})
+    plain = curve(run(make_engine(), recipe))
+    saved = curve(run(make_engine(), recipe.model_copy(update={"gradient_checkpointing": True})))
+    assert_same(plain, saved, tolerance=1e-5)
+
+
+def test_augmentation_moves_and_mirrors(tmp_path: Path) -> None:
+    pixels = torch.arange(2 * 3 * 16 * 16, dtype=torch.float32).reshape(2, 3, 16, 16)
+    torch.manual_seed(0)
+    flips = {tuple(augment(pixels, "flip")[0, 0, 0, :2].tolist()) for _ in range(20)}
+    assert flips == {(0.0, 1.0), (15.0, 14.0)}
+    shifted = augment(pixels, "flip_shift")
+    assert shifted.shape == pixels.shape
+    assert set(shifted.unique().tolist()) <= set(pixels.unique().tolist())
