@@ -23,7 +23,7 @@ from luthier.run.prepare import Prepared
 from luthier.study.study import Finished
 
 # The share of the budget that the from-scratch baseline may take; it gets as many epochs as fit.
-SCRATCH_SHARE = 0.25
+SCRATCH_SHARE = 0.2
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,8 @@ class _Run:
             self.clock,
             self.watch,
             seed=settings.seed,
+            # In a space of the user's own nothing is tried that they did not ask for.
+            first=[self.probe.recipe] if self.probe and self.space is None else [],
             trials=settings.trials,
             keep=settings.keep,
             interrupted=interrupt.reason,
@@ -306,6 +308,7 @@ class _Run:
     @contextlib.contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         """Announces a stage and keeps its seconds."""
+        self.watch.time(self.clock.spent, self.clock.total)
         self.watch.stage(name)
         started = time.perf_counter()
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,6 +57,7 @@ class Study:
         budget: The clock.
         listener: Told what happens.
         seed: Of the run; each trial's own seed follows from it and the trial's number.
+        first: Recipes to train before the strategy is asked, as the first trials; it is not told of them.
         trials: Trials at most, or None.
         keep: How many of the best trials keep their weights.
         interrupted: Gives a reason when the user wants to stop.
@@ -72,6 +73,7 @@ class Study:
         listener: Listener,
         *,
         seed: int,
+        first: Sequence[Recipe] = (),
         trials: int | None = None,
         keep: int = 3,
         interrupted: Callable[[], str | None] = lambda: None,
@@ -83,6 +85,7 @@ class Study:
         self.budget = budget
         self.listener = listener
         self.seed = seed
+        self.first = list(first)
         self.max_trials = trials
         self.keep = keep
         self.interrupted = interrupted
@@ -111,9 +114,9 @@ class Study:
             self.budget.reserve = hold_back(self.best)
 
     def _over(self) -> bool:
-        counted = len(self.store.trials(self.run_id))
+        counted = len(self.store.recipes(self.run_id))
         enough = self.max_trials is not None and counted >= self.max_trials
-        return enough or self._halt() is not None or self.strategy.finished
+        return enough or self._halt() is not None
 
     def _halt(self) -> str | None:
         if reason := self.interrupted():
@@ -147,8 +150,20 @@ class Study:
                 self._train(left.order)
 
     def _next(self) -> Order | None:
-        orders = self.strategy.ask(1)
-        return replace(orders[0], seed=self._trial_seed(orders[0].trial)) if orders else None
+        """The next of the first recipes, or what the strategy asks for, numbered after them."""
+        number = len(self.store.recipes(self.run_id))
+        if number < len(self.first):
+            recipe = self.first[number]
+            return Order(number, recipe, recipe.epochs, self._trial_seed(number))
+        for order in self.strategy.ask(1):
+            number = order.trial + len(self.first)
+            return replace(order, trial=number, seed=self._trial_seed(number))
+        return None
+
+    def _tell(self, report: Report) -> None:
+        """Tells the strategy of a trial of its own, under the number it knows."""
+        if report.trial >= len(self.first):
+            self.strategy.tell(replace(report, trial=report.trial - len(self.first)))
 
     def _trial_seed(self, trial: int) -> int:
         """A function of the run's seed and the trial's number alone."""
@@ -176,7 +191,7 @@ class Study:
         self.listener.trial_started(order.trial, order.recipe.describe(), order.recipe.epochs)
         for report in self.engine.run([order], halt=self._halt, on_step=self._step):
             if report.status == "running":
-                self.strategy.tell(report)
+                self._tell(report)
                 self.store.report(self.run_id, report, spent=self.budget.spent)
                 self.listener.report(report, self.engine.task.metric)
             else:
@@ -190,7 +205,7 @@ class Study:
 
     def _close(self, order: Order, report: Report) -> None:
         """Tells strategy, store and listener of a trial's end; the strategy's state goes in with it, in one step."""
-        self.strategy.tell(report)
+        self._tell(report)
         self.store.finish_trial(
             self.run_id,
             report,
