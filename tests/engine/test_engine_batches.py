@@ -18,13 +18,17 @@ def test_every_example_is_seen_once(lengths: np.ndarray, size: int, seed: int, e
 
 
 @given(lengths, st.integers(1, 40), st.integers(0, 2**31 - 1), st.integers(1, 30))
-def test_the_order_is_a_function_of_seed_and_epoch(lengths: np.ndarray, size: int, seed: int, epoch: int) -> None:
+def test_the_order_is_a_function_of_seed_and_epoch(
+    lengths: np.ndarray, size: int, seed: int, epoch: int
+) -> None:
     first, second = (training_batches(lengths, size, seed, epoch) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_seeds_and_epochs_differ() -> None:
-    orders = [np.concatenate(training_batches(np.ones(64, int), 8, s, e)) for s, e in [(0, 1), (0, 2), (1, 1)]]
+    orders = [
+        np.concatenate(training_batches(np.ones(64, int), 8, s, e)) for s, e in [(0, 1), (0, 2), (1, 1)]
+    ]
     assert not np.array_equal(orders[0], orders[1])
     assert not np.array_equal(orders[0], orders[2])
 

@@ -29,7 +29,13 @@ class Pair(torch.nn.Module):
 
 
 def recipe(**settings: Any) -> Recipe:
-    plain = {"model": "x", "learning_rate": 0.01, "weight_decay": 0.0, "clip_norm": None, "schedule": "constant"}
+    plain = {
+        "model": "x",
+        "learning_rate": 0.01,
+        "weight_decay": 0.0,
+        "clip_norm": None,
+        "schedule": "constant",
+    }
     return Recipe.parse(plain | {"warmup": 0.0} | settings)
 
 
@@ -83,7 +89,7 @@ def test_without_decay_it_is_the_reference(name: OptimizerName, make: Any) -> No
 
 
 def test_decoupled_decay_does_not_pass_through_momentum() -> None:
-    """With a zero gradient, decoupled decay shrinks weights by exactly 1 - rate * decay, whatever the optimizer."""
+    """Without gradient, decoupled decay shrinks weights by exactly 1 - rate * decay in every optimizer."""
     for name in ("adamw", "sgd", "rmsprop", "lion"):
         net = Pair()
         before = net.upper.weight.detach().clone()
@@ -106,7 +112,8 @@ def test_lion_moves_by_the_sign() -> None:
     net.loss().backward()
     second, middle = net.head.weight.grad.clone(), net.head.weight.detach().clone()
     updater.step()
-    update = 0.9 * (0.01 * first) + 0.1 * second  # the momentum after one step is (1 - beta 2) times the gradient
+    # The momentum after one step is (1 - beta 2) times the gradient.
+    update = 0.9 * (0.01 * first) + 0.1 * second
     torch.testing.assert_close(net.head.weight.detach(), middle - 0.01 * update.sign())
 
 
@@ -131,7 +138,9 @@ def test_penalties_are_gradients_of_the_loss() -> None:
                 loss = loss + 0.3 * parameter.abs().sum()
             if not name.startswith("head"):
                 loss = loss + 0.35 * ((parameter - start[name]) ** 2).sum()
-        for parameter, gradient in zip(other.parameters(), torch.autograd.grad(loss, list(other.parameters())), strict=True):
+        for parameter, gradient in zip(
+            other.parameters(), torch.autograd.grad(loss, list(other.parameters())), strict=True
+        ):
             parameter.data -= 0.01 * gradient
     for ours, theirs in zip(net.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)

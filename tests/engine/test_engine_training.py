@@ -17,7 +17,9 @@ from luthier.trial import Order, Report
 Make = Callable[..., Engine]
 
 
-def run(engine: Engine, recipe: Recipe, trial: int = 0, seed: int = 5, until: int | None = None) -> list[Report]:
+def run(
+    engine: Engine, recipe: Recipe, trial: int = 0, seed: int = 5, until: int | None = None
+) -> list[Report]:
     return list(engine.run([Order(trial, recipe, until or recipe.epochs, seed)]))
 
 
@@ -25,7 +27,9 @@ def curve(reports: list[Report]) -> list[dict[str, float]]:
     return [report.metrics for report in reports if report.status == "running"]
 
 
-def assert_same(first: list[dict[str, float]], second: list[dict[str, float]], tolerance: float = 0.0) -> None:
+def assert_same(
+    first: list[dict[str, float]], second: list[dict[str, float]], tolerance: float = 0.0
+) -> None:
     assert len(first) == len(second)
     for a, b in zip(first, second, strict=True):
         assert a == pytest.approx(b, rel=tolerance, abs=tolerance)
@@ -63,7 +67,9 @@ def test_paused_and_continued_equals_straight_through(make_engine: Make, recipe:
 def test_cached_features_change_no_number(
     make_engine: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = recipe.model_copy(update={"adaptation": "probe", "head": "linear", "pooling": "mean", "head_dropout": 0.0})
+    recipe = recipe.model_copy(
+        update={"adaptation": "probe", "head": "linear", "pooling": "mean", "head_dropout": 0.0}
+    )
     cached = make_engine()
     first = run(cached, recipe)
     assert cached.predicted_seconds(recipe) == 0.0
@@ -71,7 +77,8 @@ def test_cached_features_change_no_number(
     recomputed = make_engine()
     second = run(recomputed, recipe)
     assert recomputed.predicted_seconds(recipe) != 0.0
-    # Batches differ in order and padding, so only the untouched start and the same data are comparable: the features.
+    # Batches differ in order and padding, so only the untouched start and the same data are comparable: the
+    # features.
     network = recomputed.network(recipe, 0).eval()
     source = recomputed.sources["tiny"]
     examples = recomputed.inputs.split("train", source, recipe).examples
@@ -121,7 +128,9 @@ def test_errors_are_results(
     assert said in closing.reason
 
 
-def test_a_full_disk_is_no_trials_fault(make_engine: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_no_trials_fault(
+    make_engine: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

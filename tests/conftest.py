@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported: tests run side by side, and many threads for tiny tensors only wait for one
+# another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny random model of a kind, written once a session."""
+    import models_tiny
+
+    made: dict[str, Path] = {}
+
+    def get(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = models_tiny.write(kind, tmp_path_factory.mktemp(kind))
+        return made[kind]
+
+    return get
