@@ -44,4 +44,6 @@ class MissingExtra(LuthierError):
     """An optional dependency is needed: names the extra that brings it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional dependency.", f"Install it with: pip install 'luthier[{extra}]'")
+        super().__init__(
+            f"{what} needs an optional dependency.", f"Install it with: pip install 'luthier[{extra}]'"
+        )

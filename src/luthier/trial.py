@@ -15,8 +15,8 @@ Status = Literal["running", "completed", "stopped", "failed"]
 class Order:
     """Start trial ``trial`` with ``recipe``, or take it further, until epoch ``until`` (1-based, inclusive).
 
-    ``seed`` decides the new weights, the batches, dropout and augmentation. Strategies leave it alone: it is no setting to be
-    searched, and the study gives each trial its own.
+    ``seed`` decides the new weights, the batches, dropout and augmentation. Strategies leave it alone: it is
+    no setting to be searched, and the study gives each trial its own.
     """
 
     trial: int
@@ -32,12 +32,14 @@ class Report:
     Attributes:
         trial: The trial's number, as in its order.
         epoch: Epochs finished so far (0 if it failed before the first ended).
-        status: ``running`` after an epoch; then exactly one of ``completed`` (it did what was ordered, or stopped early
-            by its own patience), ``stopped`` (the budget or the user ended it) or ``failed``.
-        score: The objective after this epoch, higher is better; NaN where there is none. In the closing report: the best.
+        status: ``running`` after an epoch; then exactly one of ``completed`` (it did what was ordered, or
+            stopped early by its own patience), ``stopped`` (the budget or the user ended it) or ``failed``.
+        score: The objective after this epoch, higher is better; NaN where there is none. In the closing
+            report: the best.
         metrics: All validation metrics after this epoch, by name (``loss`` and ``train_loss`` among them).
         seconds: Wall-clock seconds since the trial's previous report.
-        peak_memory: Largest memory in bytes seen during the epoch (device memory on a GPU, resident set on a CPU).
+        peak_memory: Largest memory in bytes seen during the epoch (device memory on a GPU, resident set on a
+            CPU).
         reason: Why it failed or was stopped; empty otherwise.
         best_epoch: In the closing report: the epoch whose weights were kept, 0 if none.
         trainable: In the closing report: parameters that were trained.

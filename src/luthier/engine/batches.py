@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-# Batches are cut from pools of this many batches, sorted by length inside a pool: large enough that a batch is nearly
-# uniform in length, small enough that the composition of batches still changes from epoch to epoch.
+# Batches are cut from pools of this many batches, sorted by length inside a pool: large enough that a batch
+# is nearly uniform in length, small enough that the composition of batches still changes between epochs.
 POOL = 50
 # Examples a forward pass where nothing is learnt and little memory is needed.
 EVALUATION_BATCH = 128

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -38,7 +37,7 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_file({name: tensor.contiguous() for name, tensor in state.items()}, str(partial))
-            os.replace(partial, target)
+            partial.replace(target)
         except (OSError, SafetensorError) as error:
             partial.unlink(missing_ok=True)
             raise RunError(

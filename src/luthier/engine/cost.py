@@ -1,4 +1,4 @@
-"""What an epoch of a recipe will cost: arithmetic relative to a full fine-tuning, times the measured speed of each model."""
+"""What an epoch of a recipe will cost: its arithmetic times the measured speed of its model."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FORWARD = 1.0
 def relative_cost(recipe: Recipe, blocks: int, native_size: int | None = None) -> float:
     """Arithmetic of one example in one epoch, in forward passes through the whole body.
 
-    A frozen block costs its forward pass; a block whose weights train costs three; one that only passes gradients on (LoRA,
-    biases) two.
+    A frozen block costs its forward pass; a block whose weights train costs three; one that only passes
+    gradients on (LoRA, biases) two.
 
     Args:
         recipe: Its adaptation and image size count.
@@ -52,7 +52,7 @@ class CostModel:
         self._exact[self._key(source, recipe)] = seconds
 
     def guess(self, source: Source, seconds: float) -> None:
-        """Takes note of the seconds of one forward pass over the training data, until an epoch of training says more."""
+        """Notes the seconds of a forward pass over the training data, until a trained epoch says more."""
         self._speed.setdefault(source.fingerprint, seconds)
 
     def predict(self, source: Source, recipe: Recipe, units: float) -> float | None:
@@ -68,8 +68,8 @@ class CostModel:
         """Recipes that differ only in what costs nothing share a measurement."""
         shape = recipe.model_dump(
             include={
-                "adaptation", "last_k", "lora_rank", "lora_targets", "optimizer", "batch_size", "accumulate", "precision",
-                "max_length", "image_size", "gradient_checkpointing", "init",
+                "init", "adaptation", "last_k", "lora_rank", "lora_targets", "optimizer", "batch_size",
+                "accumulate", "precision", "gradient_checkpointing", "max_length", "image_size",
             }
         )  # fmt: skip
         return source.fingerprint, repr(shape)

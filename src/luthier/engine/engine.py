@@ -1,4 +1,7 @@
-"""`Engine`: runs orders and streams a report an epoch. What it shares between trials shows in the clock, never in the numbers."""
+"""`Engine`: runs orders and streams a report an epoch.
+
+What it shares between trials shows in the clock, never in the numbers.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from luthier.engine.cost import FORWARD, CostModel, relative_cost
 from luthier.engine.inputs import Inputs, Split
 from luthier.engine.precision import autocast_dtype, choose_device
 from luthier.engine.train import Diverged, Halted, Training, never, predict
-from luthier.errors import LuthierError
+from luthier.errors import LuthierError, RunError
 from luthier.models.network import Network, build
 from luthier.models.source import Source
 from luthier.recipe import Recipe
@@ -82,9 +85,9 @@ class Engine:
     ) -> Iterator[Report]:
         """Carries out orders, one after the other, each closed by one report that is not ``running``.
 
-        The weights of a trial's best epoch are on disk before its closing report is given. A trial that diverges, runs out of
-        memory or raises is a result with a reason. One that is halted before its first epoch ended is evaluated as it
-        stands, so that whatever was trained is of use.
+        The weights of a trial's best epoch are on disk before its closing report is given. A trial that
+        diverges, runs out of memory or raises is a result with a reason. One that is halted before its first
+        epoch ended is evaluated as it stands, so that whatever was trained is of use.
 
         Args:
             orders: Of new trials, or of ones that were left at an earlier epoch in this process.
@@ -92,7 +95,7 @@ class Engine:
             on_step: Told the share of the trial that is done.
 
         Raises:
-            LuthierError: What no other trial would survive either, such as a full disk.
+            RunError: What no other trial would survive either, such as a full disk.
         """
         for order in orders:
             yield from self._run(order, halt, on_step)
@@ -129,7 +132,7 @@ class Engine:
                 yield Report(order.trial, finished, "running", score, partial, seconds)
         except Diverged as diverged:
             status, reason = "failed", f"diverged: {diverged}"
-        except LuthierError:
+        except RunError:
             raise
         except Exception as error:  # Whatever happened to this trial, the others go on.
             status, reason = "failed", explain(error)
@@ -254,7 +257,7 @@ class Engine:
         return rows * network.width * 4 <= CACHE_BYTES
 
     def _salvage(self, live: _Live) -> dict[str, float] | None:
-        """Evaluates a training that was halted before its first epoch ended, so that what was trained is of use."""
+        """Evaluates a training halted before its first epoch ended, so that what was trained is of use."""
         try:
             metrics = live.training.evaluate()
         except Diverged:
@@ -268,4 +271,6 @@ def explain(error: BaseException) -> str:
     text = " ".join(str(error).split()) or "no message"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
         return f"out of memory: {text[:200]}"
+    if isinstance(error, LuthierError):
+        return text
     return f"{type(error).__name__}: {text[:300]}"

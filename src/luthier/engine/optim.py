@@ -1,7 +1,7 @@
-"""Optimizers as recipes name them: parameter groups by depth, decoupled decay, penalties, clipping and the schedule.
+"""Optimizers as recipes name them: groups by depth, decoupled decay, penalties, clipping and the schedule.
 
-Weight decay is decoupled for every optimizer but ``adam``, where it is the classical L2 term in the gradient: that is the
-difference between the two Adams (Loshchilov & Hutter 2019, algorithm 2).
+Weight decay is decoupled for every optimizer but ``adam``, where it is the classical L2 term in the gradient:
+that is the difference between the two Adams (Loshchilov & Hutter 2019, algorithm 2).
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from luthier.recipe import Recipe
 
 
 class Lion(torch.optim.Optimizer):
-    """Sign of an interpolated momentum (Chen et al. 2023, algorithm 2). Decay is applied by `Updater`, as for the others.
+    """Sign of an interpolated momentum (Chen et al. 2023, algorithm 2).
+
+    Decay is applied by `Updater`, as for the others.
 
     Args:
         params: Parameters or groups.
@@ -82,7 +84,8 @@ class Updater:
         self.optimizer = _optimizer(self.groups, recipe)
         self.parameters = [p for group in self.groups for p in group["params"]]
         self._decayed = [p for group in self.groups if group["decay"] for p in group["params"]]
-        # L2-SP pulls only what has a meaningful start: a new head starts from noise (Li et al. 2018, section 3).
+        # L2-SP pulls only what has a meaningful start: a new head starts from noise
+        # (Li et al. 2018, section 3).
         self._started = [
             (p, p.detach().clone())
             for group in self.groups
@@ -106,7 +109,10 @@ class Updater:
         self.skip()
 
     def skip(self) -> None:
-        """Clears the gradients and lets the schedule go on: the end of a step, or all of one whose gradients are useless."""
+        """Clears the gradients and lets the schedule go on.
+
+        This is the end of a step, or all of one whose gradients are useless.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         self.step_count += 1
 
@@ -121,10 +127,14 @@ class Updater:
 
 
 def _groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
-    """Groups of equal depth and decay: the top block at the recipe's rate, lower ones decayed, the head at its ratio."""
+    """Groups of equal depth and decay.
+
+    The top block trains at the recipe's rate, lower ones at decayed rates, the head at its ratio.
+    """
     groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in network.trainable().items():
-        # Biases and norm weights are not shrunk: pulling them to zero changes the function's offset, not its complexity.
+        # Biases and norm weights are not shrunk: pulling them to zero changes the function's offset, not its
+        # complexity.
         groups.setdefault((network.depth(name), parameter.ndim > 1), []).append(parameter)
     made = []
     for (depth, decay), parameters in sorted(groups.items()):
@@ -145,7 +155,9 @@ def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Opti
                 group["weight_decay"] = recipe.weight_decay if group["decay"] else 0.0
             return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=True)
         case "sgd":
-            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=recipe.nesterov and momentum > 0)
+            return torch.optim.SGD(
+                groups, lr=rate, momentum=momentum, nesterov=recipe.nesterov and momentum > 0
+            )
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=rate, momentum=momentum)
         case "lion":

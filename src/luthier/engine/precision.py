@@ -27,13 +27,15 @@ def choose_device(wanted: str = "auto") -> torch.device:
     kind = wanted.split(":")[0]
     if not present.get(kind, False):
         here = ", ".join(name for name, there in present.items() if there)
-        raise SettingError(f"Device {wanted!r} is not available.", f"Available here: {here}; 'auto' picks one.")
+        raise SettingError(
+            f"Device {wanted!r} is not available.", f"Available here: {here}; 'auto' picks one."
+        )
     return torch.device(wanted)
 
 
 @functools.cache
 def gain(device: torch.device, dtype: torch.dtype) -> float:
-    """How many times faster a block-like piece of training runs under autocast than in float32, on this device."""
+    """How many times faster a block-like piece of training runs here under autocast than in float32."""
     with torch.random.fork_rng():
         layer = torch.nn.Sequential(torch.nn.Linear(384, 1536), torch.nn.GELU(), torch.nn.Linear(1536, 384))
         x = torch.randn(128, 384)

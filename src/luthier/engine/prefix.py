@@ -1,8 +1,8 @@
 """The frozen part of a network, computed once: features of every example, kept and handed to any head.
 
-Where only the head is trained, the body's outputs are the same in every epoch and every trial. The body runs in eval mode, so
-its dropout and batch statistics are off; that is what makes the outputs cacheable, and it is how `Network` trains such a recipe
-without a cache, too.
+Where only the head is trained, the body's outputs are the same in every epoch and every trial. The body runs
+in eval mode, so its dropout and batch statistics are off; that is what makes the outputs cacheable, and it is
+how `Network` trains such a recipe without a cache, too.
 """
 
 from __future__ import annotations
@@ -47,17 +47,24 @@ class Features:
         return len(self.lengths)
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """Features (batch, width), or (batch, length, width) padded to the longest, with the targets of these examples."""
+        """Features and targets of these examples.
+
+        Features are (batch, width), or (batch, length, width) padded to the longest.
+        """
         if self.offsets is None:
             chosen = torch.as_tensor(indices, dtype=torch.int64)
             return Batch({"features": self.values[chosen]}, self.targets[chosen], indices)
         spans = [slice(self.offsets[i], self.offsets[i + 1]) for i in indices]
         features = pad_sequence([self.values[span] for span in spans], batch_first=True)
-        targets = pad_sequence([self.targets[span] for span in spans], batch_first=True, padding_value=IGNORED)
+        targets = pad_sequence(
+            [self.targets[span] for span in spans], batch_first=True, padding_value=IGNORED
+        )
         return Batch({"features": features}, targets, indices)
 
 
-def compute(network: Network, examples: Examples, device: torch.device, *, batch_size: int = EVALUATION_BATCH) -> Features:
+def compute(
+    network: Network, examples: Examples, device: torch.device, *, batch_size: int = EVALUATION_BATCH
+) -> Features:
     """Runs the frozen body over a split, longest examples first.
 
     Args:

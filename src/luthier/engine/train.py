@@ -1,4 +1,4 @@
-"""The one training loop: a trial is a network, its optimizer and its data, taken forward an epoch at a time."""
+"""The one training loop: a network, its optimizer and its data, taken forward an epoch at a time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def never() -> str | None:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One finished epoch: validation metrics with ``train_loss`` among them, seconds, and peak memory in bytes."""
+    """One finished epoch: validation metrics and ``train_loss``, seconds, and peak memory in bytes."""
 
     epoch: int
     metrics: dict[str, float]
@@ -52,8 +52,8 @@ class EpochResult:
 class Training:
     """One trial in training.
 
-    Batches, dropout and augmentation of an epoch depend on the seed and the epoch alone, so that a training that is paused
-    between epochs and continued equals one that went straight through.
+    Batches, dropout and augmentation of an epoch depend on the seed and the epoch alone, so that a training
+    that is paused between epochs and continued equals one that went straight through.
 
     Args:
         network: With its adaptation applied; moved to ``device``.
@@ -119,7 +119,9 @@ class Training:
         self._check(total, len(batches) - 1)
         metrics = self.evaluate()
         metrics["train_loss"] = float(total) / len(self.train)
-        return EpochResult(self.epoch, metrics, time.perf_counter() - started, max(peak, _memory(self.device)))
+        return EpochResult(
+            self.epoch, metrics, time.perf_counter() - started, max(peak, _memory(self.device))
+        )
 
     def evaluate(self) -> dict[str, float]:
         """Validation metrics of the network as it is.
@@ -191,15 +193,23 @@ def to_device(inputs: dict[str, torch.Tensor], device: torch.device) -> dict[str
 
 
 def place(network: Module, device: torch.device) -> Module:
-    """A network on a device, with channels last: convolutions run up to twice as fast so, and nothing else notices."""
+    """A network on a device, with channels last.
+
+    Convolutions run up to twice as fast so, and nothing else notices.
+    """
     return network.to(device, memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
 def predict(
-    network: torch.nn.Module, task: Task, examples: Examples, device: torch.device, *, dtype: torch.dtype | None = None,
+    network: torch.nn.Module,
+    task: Task,
+    examples: Examples,
+    device: torch.device,
+    *,
+    dtype: torch.dtype | None = None,
     batch_size: int = EVALUATION_BATCH,
-) -> list[np.ndarray]:  # fmt: skip
+) -> list[np.ndarray]:
     """Outputs for every example of a split, in its order; the network is left in eval mode."""
     place(network, device).eval()
     found: list[np.ndarray | None] = [None] * len(examples)
@@ -214,7 +224,9 @@ def predict(
 
 
 def augment(pixels: torch.Tensor, kind: str) -> torch.Tensor:
-    """Mirrors half of the images; with ``flip_shift`` also moves each by up to an eighth, repeating the border.
+    """Mirrors half of the images.
+
+    With ``flip_shift`` each is also moved by up to an eighth, repeating the border.
 
     Args:
         pixels: (batch, channels, height, width).
