@@ -1,4 +1,4 @@
-"""What the result must beat, trained: the frozen features with a new head, and the same architecture from random weights.
+"""Trained baselines: the frozen features with a new head, and the same architecture from random weights.
 
 The ones that need no engine (most frequent answer, classical learner) are in `evaluate.baselines`.
 """
@@ -53,7 +53,10 @@ class Trained:
 
 
 def probe_recipe(engine: Engine, model: str, rate: float = PROBE_RATES[1]) -> Recipe:
-    """A linear head on frozen features: the mean over tokens for texts, what the model's own head reads for the rest."""
+    """A linear head on frozen features.
+
+    These are the mean over tokens for texts, and what the model's own head reads for the rest.
+    """
     pooled_text = engine.task.modality == "text" and engine.task.level == "example"
     return Recipe(
         model=model,
@@ -69,8 +72,10 @@ def probe_recipe(engine: Engine, model: str, rate: float = PROBE_RATES[1]) -> Re
     )
 
 
-def probe(engine: Engine, model: str, seed: int, *, halt: Callable[[], str | None] = never, trial: int = PROBE) -> Trained | None:
-    """The best of a few linear heads on a model's frozen features, or None if it was halted before any was trained."""
+def probe(
+    engine: Engine, model: str, seed: int, *, halt: Callable[[], str | None] = never, trial: int = PROBE
+) -> Trained | None:
+    """The best of a few linear heads on a model's frozen features; None if halted before any was trained."""
     started = time.perf_counter()
     best: Trained | None = None
     for rate in PROBE_RATES:
@@ -87,7 +92,10 @@ def probe(engine: Engine, model: str, seed: int, *, halt: Callable[[], str | Non
 
 
 def scratch_recipe(chosen: Recipe) -> Recipe:
-    """The chosen recipe from random weights. All of them train: frozen random layers would be no fair comparison."""
+    """The chosen recipe from random weights.
+
+    All of them train: frozen random layers would be no fair comparison.
+    """
     return chosen.model_copy(update={"init": "scratch", "adaptation": "full"})
 
 
@@ -110,7 +118,9 @@ def scratch(
     per_epoch = engine.predicted_seconds(recipe)
     fitting = int(seconds / per_epoch) if per_epoch else recipe.epochs
     epochs = max(1, min(recipe.epochs, fitting))
-    note = "" if epochs == recipe.epochs else f"{epochs} of {recipe.epochs} epochs, all that the budget left time for"
+    note = ""
+    if epochs != recipe.epochs:
+        note = f"{epochs} of {recipe.epochs} epochs, all that the budget left time for"
     shorter = recipe.model_copy(update={"epochs": epochs})
 
     def stop() -> str | None:
@@ -122,11 +132,16 @@ def scratch(
     if closing.status == "stopped":
         note = f"stopped after {closing.epoch} of {recipe.epochs} epochs, when its time ended"
     seconds = time.perf_counter() - started
-    return Trained(shorter, SCRATCH, closing.score, closing.metrics["loss"], closing.best_epoch, seconds, note)
+    return Trained(
+        shorter, SCRATCH, closing.score, closing.metrics["loss"], closing.best_epoch, seconds, note
+    )
 
 
 def _train(
-    engine: Engine, order: Order, halt: Callable[[], str | None], on_step: Callable[[float], None] | None = None
+    engine: Engine,
+    order: Order,
+    halt: Callable[[], str | None],
+    on_step: Callable[[float], None] | None = None,
 ) -> Report:
     """Trains one recipe to its closing report."""
     return list(engine.run([order], halt=halt, on_step=on_step))[-1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -48,13 +47,17 @@ class RunFolder:
         """
         if wanted is None:
             stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-            wanted = str(Path("runs") / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name).strip('-.') or 'run'}-{stamp}")
+            wanted = str(
+                Path("runs") / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name).strip('-.') or 'run'}-{stamp}"
+            )
         path = Path(wanted)
         if path.exists() and not path.is_dir():
             raise RunError(f"The output folder {wanted!r} is a file.", "Give --out a new or empty folder.")
         if path.is_dir() and any(path.iterdir()):
             hint = "Give --out a new or empty folder"
-            hint += f", or continue that run with: luthier resume {path}" if (path / MANIFEST).exists() else "."
+            hint += (
+                f", or continue that run with: luthier resume {path}" if (path / MANIFEST).exists() else "."
+            )
             raise RunError(f"The output folder {wanted!r} is not empty.", hint)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -63,11 +66,13 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise RunError(
-                f"Cannot write to the output folder {wanted!r}: {error.strerror}.", "Give --out a folder you may write to."
+                f"Cannot write to the output folder {wanted!r}: {error.strerror}.",
+                "Give --out a folder you may write to.",
             ) from None
         if (free := shutil.disk_usage(path).free) < needed:
             raise RunError(
-                f"The disk of {wanted!r} has {free / 2**20:.0f} MB free; this run may need {needed / 2**20:.0f} MB.",
+                f"The disk of {wanted!r} has {free / 2**20:.0f} MB free; "
+                f"this run may need {needed / 2**20:.0f} MB.",
                 "Free some space, give --out a folder on another disk, or keep fewer checkpoints (--keep 1).",
             )
         return cls(path)
@@ -90,7 +95,8 @@ class RunFolder:
             values = json.loads(self.manifest.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(
-                f"{str(self.path)!r} is not a run folder: it has no {MANIFEST}.", "`luthier runs` lists the runs here."
+                f"{str(self.path)!r} is not a run folder: it has no {MANIFEST}.",
+                "`luthier runs` lists the runs here.",
             ) from None
         except (OSError, ValueError) as error:
             raise RunError(f"{str(self.manifest)!r} cannot be read: {error}.") from None
@@ -108,20 +114,26 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise RunError(f"Cannot write {str(path)!r}: {error.strerror}.", "Free some space, then resume the run.") from None
+        raise RunError(
+            f"Cannot write {str(path)!r}: {error.strerror}.", "Free some space, then resume the run."
+        ) from None
 
 
 def list_runs(root: Path) -> list[dict[str, Any]]:
-    """The runs directly below a folder, newest first: name, folder, status, task, metric, score, trials, spent, created.
+    """The runs directly below a folder, newest first.
+
+    Each has name, folder, status, task, metric, score, trials, spent and created.
 
     Raises:
         RunError: There is no such folder.
     """
     if not root.is_dir():
-        raise RunError(f"There is no folder {str(root)!r}.", "Runs are kept in ./runs unless --out said otherwise.")
+        raise RunError(
+            f"There is no folder {str(root)!r}.", "Runs are kept in ./runs unless --out said otherwise."
+        )
     rows = []
     for manifest in root.glob(f"*/{MANIFEST}"):
         try:

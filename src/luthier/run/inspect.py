@@ -58,7 +58,7 @@ def check(settings: Settings, data: Any = None) -> Checked:
 
 
 def rank(settings: Settings, data: Any = None) -> list[dict[str, Any]]:
-    """Ranks the given models on a dataset: rows of model, parameters, probe, logme, seconds; the best first."""
+    """Ranks the given models on a dataset, best first: rows of model, parameters, probe, logme, seconds."""
     set_threads(settings)
     prepared = preparing.prepare(settings, data)
     inputs = Inputs(prepared.task, search_splits(prepared.dataset), prepared.dataset.root)

@@ -11,9 +11,10 @@ REASON = "you stopped it"
 
 
 class Interrupt:
-    """While entered, SIGINT and SIGTERM set a reason to stop instead of raising; a second one raises KeyboardInterrupt.
+    """While entered, SIGINT and SIGTERM set a reason to stop instead of raising.
 
-    Outside the main thread, where Python delivers no signals, nothing is installed.
+    A second one raises KeyboardInterrupt. Outside the main thread, where Python delivers no signals, nothing
+    is installed.
 
     Args:
         say: Told once, when the first signal arrives.
@@ -44,4 +45,6 @@ class Interrupt:
         if self._hit:
             raise KeyboardInterrupt
         self._hit = True
-        self._say("Stopping after this step; the best model so far is kept. Press Ctrl-C again to stop at once.")
+        self._say(
+            "Stopping after this step; the best model so far is kept. Press Ctrl-C again to stop at once."
+        )

@@ -1,4 +1,4 @@
-"""Everything that can go wrong is looked at here, before anything expensive starts: data, task, models, space, strategy."""
+"""Reads data, task and models, and checks all that can go wrong there before anything expensive starts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class Prepared:
         return None if column is None else self.dataset.splits[split][column].to_numpy()
 
 
-def prepare(settings: Settings, data: Any = None, *, say: Callable[[str], None] = lambda message: None) -> Prepared:
+def prepare(
+    settings: Settings, data: Any = None, *, say: Callable[[str], None] = lambda message: None
+) -> Prepared:
     """Reads, understands and checks.
 
     Args:
@@ -164,12 +166,13 @@ def stop_on_errors(findings: list[Finding]) -> None:
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise DataError(
-            " ".join(finding.message for finding in errors), "Nothing was trained; `luthier check` lists all findings."
+            " ".join(finding.message for finding in errors),
+            "Nothing was trained; `luthier check` lists all findings.",
         )
 
 
 def save_table(dataset: reading.Dataset, folder: Path) -> None:
-    """Keeps data that came as Python objects, with the files it names, so that the run can be resumed from its folder."""
+    """Keeps data that came as Python objects, and the files it names, so that its run can be resumed."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, frame in dataset.splits.items():
         columns = [column for column in frame.columns if not str(column).startswith("__")]

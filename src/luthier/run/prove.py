@@ -1,4 +1,4 @@
-"""After the search: the winner is saved, loaded back, and judged once on the test split, with what it must beat beside it."""
+"""Proof: the winner is saved, loaded back, and judged once on the test split, beside what it must beat."""
 
 from __future__ import annotations
 
@@ -97,9 +97,7 @@ class Prover:
         predictor = Predictor.load(self.folder.model, str(self.engine.device))
         outputs = predictor.outputs(self.frame, root)
         targets = self.task.targets(self.frame)
-        evaluation = evaluate(
-            self.task, outputs, targets, self.frame, groups=self.groups, seed=settings.seed
-        )
+        evaluation = evaluate(self.task, outputs, targets, self.frame, groups=self.groups, seed=settings.seed)
         evaluation.seconds = time.perf_counter() - started
         self._keep_predictions(outputs)
         train = self.prepared.dataset.splits["train"]
@@ -128,9 +126,7 @@ class Prover:
     ) -> Baseline:
         split = self._test_split(trained.recipe, targets)
         outputs = trained.outputs(self.engine, split)
-        return simple.from_outputs(
-            name, self.task, outputs, targets, trained.seconds, trained.note, **about
-        )
+        return simple.from_outputs(name, self.task, outputs, targets, trained.seconds, trained.note, **about)
 
     def _test_split(self, recipe: Recipe, targets: list[np.ndarray]) -> Split:
         source = self.engine.sources[recipe.model]

@@ -12,7 +12,8 @@ from luthier.engine.engine import Engine
 from luthier.models.rank import logme
 from luthier.run.baselines import Trained, probe, probe_recipe
 
-# Models that go on to be fine-tuned. A probe orders models well but not surely, so the second gets its chance too.
+# Models that go on to be fine-tuned. A probe orders models well but not surely, so the second gets its chance
+# too.
 KEPT = 2
 # LogME looks at this many examples at most; its order hardly changes beyond.
 SAMPLE = 5_000

@@ -1,4 +1,7 @@
-"""`Result`: a finished run, to predict with, to look at and to take along. Reads the run folder and nothing else."""
+"""`Result`: a finished run, to predict with, to look at and to take along.
+
+Reads the run folder and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ class Result:
         self.manifest = self.paths.read_manifest()
         if not self.paths.model.is_dir() or not self.paths.evaluation.is_file():
             raise RunError(
-                f"The run {str(self.folder)!r} has no finished model yet (status: {self.manifest.get('status')}).",
+                f"The run {str(self.folder)!r} has no finished model yet "
+                f"(status: {self.manifest.get('status')}).",
                 f"Finish it with: luthier resume {self.folder}",
             )
 
@@ -59,7 +63,7 @@ class Result:
 
     @property
     def model(self) -> Any:
-        """The transformers model; where its head is of no transformers class, the body that the head stands on."""
+        """The transformers model, or the body alone where its head is of no transformers class."""
         return self.predictor.saved.model
 
     @cached_property

@@ -126,7 +126,9 @@ def command(prepared: Prepared) -> str:
     settings = prepared.settings
     if settings.data is None:
         return ""
-    given: dict[str, Any] = settings.model_dump(exclude_defaults=True, exclude={"data", "out", "columns", "baselines"})
+    given: dict[str, Any] = settings.model_dump(
+        exclude_defaults=True, exclude={"data", "out", "columns", "baselines"}
+    )
     words = ["luthier", "tune", settings.data]
     for name, value in given.items():
         option = "--" + name.replace("_", "-")
@@ -135,7 +137,11 @@ def command(prepared: Prepared) -> str:
         elif isinstance(value, dict):
             return ""  # A space given inline belongs in a settings file, not on a command line.
         else:
-            words += [part for item in (value if isinstance(value, list) else [value]) for part in (option, str(item))]
+            words += [
+                part
+                for item in (value if isinstance(value, list) else [value])
+                for part in (option, str(item))
+            ]
     for role, column in settings.columns.items():
         for name in [column] if isinstance(column, str) else column:
             words += ["--column", f"{role}={name}"]

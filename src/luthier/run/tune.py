@@ -1,4 +1,7 @@
-"""`tune` and `resume`: a whole run, from data to a chosen, trained, proven and saved model. Each stage hands on to the next."""
+"""`tune` and `resume`: a whole run, from data to a chosen, trained, proven and saved model.
+
+Each stage hands on to the next.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,15 @@ import pandas as pd
 from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.engine import Engine
 from luthier.engine.inputs import Inputs
+from luthier.engine.precision import choose_device
 from luthier.errors import RunError
 from luthier.models import families
+from luthier.models import processor as processors
+from luthier.models.network import build
+from luthier.recipe import Recipe
 from luthier.report import card, html
 from luthier.run import tell
-from luthier.run.baselines import Trained, probe, probe_recipe, scratch_recipe
+from luthier.run.baselines import Trained, probe, scratch_recipe
 from luthier.run.duration import new_budget
 from luthier.run.folder import RunFolder, write_text
 from luthier.run.inspect import search_splits, set_threads
@@ -52,14 +59,18 @@ def tune(settings: Settings, *, data: Any = None, progress: Progress | None = No
         progress: Told what happens.
 
     Raises:
-        LuthierError: Something is wrong with settings, data or models, said before any training; or the run cannot go on.
+        LuthierError: Something is wrong with settings, data or models, said before any training; or the run
+            cannot go on.
     """
     clock = Budget(settings.budget_seconds)
     watch = progress or Silent()
     watch.stage("Looking at data and models")
+    # What can be wrong is found before anything is written or trained: strategy, device, data, models, space.
     strategies.get(settings.strategy)
-    prepared = prepare(settings, data, say=watch.note)
+    choose_device(settings.device)
     space = None if settings.space is None else read_space(settings.space)
+    prepared = prepare(settings, data, say=watch.note)
+    strategies.create(settings.strategy, search_space(prepared, space, list(prepared.sources)), settings.seed)
     name = settings.name or prepared.dataset.name
     needed = bytes_needed(settings, prepared)
     folder = RunFolder.new(settings.out, name, needed=needed)
@@ -111,7 +122,8 @@ def resume(folder: str | Path, *, budget: str | None = None, progress: Progress 
     total = float(manifest["budget"]) if budget is None else new_budget(budget, float(manifest["budget"]))
     if manifest["status"] == "finished" and budget is None:
         raise RunError(
-            f"The run {str(folder)!r} is finished.", f"Give it more time with: luthier resume {folder} --budget +10m"
+            f"The run {str(folder)!r} is finished.",
+            f"Give it more time with: luthier resume {folder} --budget +10m",
         )
     store = open_store(settings, place)
     run = manifest["run"]
@@ -166,7 +178,7 @@ class _Run:
         return result
 
     def _first_look(self, engine: Engine) -> list[str]:
-        """Probes of every candidate model: which deserve the budget, and what the frozen features alone can do."""
+        """Probes of all candidates: which deserve the budget, and what the frozen features alone can do."""
         settings = self.prepared.settings
         names = list(engine.sources)
         if len(names) > 1:
@@ -188,8 +200,7 @@ class _Run:
 
     def _search(self, engine: Engine, names: list[str], interrupt: Interrupt) -> Study:
         settings = self.prepared.settings
-        space = self.space if self.space is not None else self._default_space(engine, names)
-        space = space.with_models(names)
+        space = search_space(self.prepared, self.space, names)
         study = Study(
             self.store,
             self.run,
@@ -216,23 +227,18 @@ class _Run:
                 "The run ended before anything was trained.",
                 f"Continue it with: luthier resume {self.folder.path} --budget +10m",
             )
-        self.watch.note("No trial came to a result in the time given: the model is the linear head on frozen features.")
+        self.watch.note(
+            "No trial came to a result in the time given: the model is the linear head on frozen features."
+        )
         probe = self.probe
         return Finished(
-            probe.trial, probe.recipe, self.prepared.settings.seed, probe.score, probe.loss, probe.epoch, probe.seconds
-        )
-
-    def _default_space(self, engine: Engine, names: list[str]) -> Space:
-        task, source = engine.task, engine.sources[names[0]]
-        return default_space(
-            task.modality,
-            task.level,
-            names,
-            num_examples=len(engine.inputs.frames["train"]),
-            num_blocks=engine.network(probe_recipe(engine, names[0]), 0).num_blocks,
-            classification=task.target_kind != "number",
-            image_size=getattr(engine.inputs.processor(source), "image_size", None),
-            resizable=families.get(source.model_type).special_tokens == 0,
+            probe.trial,
+            probe.recipe,
+            self.prepared.settings.seed,
+            probe.score,
+            probe.loss,
+            probe.epoch,
+            probe.seconds,
         )
 
     def _closing_seconds(self, engine: Engine, best: Finished | None) -> float:
@@ -244,7 +250,7 @@ class _Run:
         return CLOSING_SECONDS + networks * share * (forward or 0.0) + self._scratch_seconds(engine, best)
 
     def _scratch_seconds(self, engine: Engine, best: Finished | None) -> float:
-        """Time set aside for the from-scratch baseline: what its epochs will take, up to its share of the budget."""
+        """Time kept for the from-scratch baseline: what its epochs take, up to its share of the budget."""
         if "scratch" not in self.prepared.settings.baselines:
             return 0.0
         limit = SCRATCH_SHARE * self.clock.total
@@ -273,7 +279,10 @@ class _Run:
         trials, epochs = self.store.trials(self.run), self.store.epochs(self.run)
         write_text(self.folder.trials, pd.DataFrame(trials).to_csv(index=False))
         status = "interrupted" if stopped else "finished"
-        stages = [*self.stages, ("Proving on the test split", self.clock.spent - sum(s for _, s in self.stages))]
+        stages = [
+            *self.stages,
+            ("Proving on the test split", self.clock.spent - sum(s for _, s in self.stages)),
+        ]
         told = tell.Told(
             self.manifest["name"], str(self.folder.path), status, stages, self.clock.total, self.clock.spent
         )
@@ -332,8 +341,26 @@ def read_space(given: str | dict[str, Any]) -> Space:
     return Space.from_dict(given) if isinstance(given, dict) else Space.from_yaml(Path(given))
 
 
+def search_space(prepared: Prepared, given: Space | None, names: list[str]) -> Space:
+    """The user's space over these models, best first; or the default one for the task and the best."""
+    if given is not None:
+        return given.with_models(names)
+    task, source = prepared.task, prepared.sources[names[0]]
+    body = build(source, Recipe(model=names[0]), level=task.level, num_outputs=task.num_outputs, seed=0)
+    return default_space(
+        task.modality,
+        task.level,
+        names,
+        num_examples=len(prepared.dataset.splits["train"]),
+        num_blocks=body.num_blocks,
+        classification=task.target_kind != "number",
+        image_size=getattr(processors.load(source, task.modality), "image_size", None),
+        resizable=families.get(source.model_type).special_tokens == 0,
+    )
+
+
 def bytes_needed(settings: Settings, prepared: Prepared) -> int:
-    """Disk space a run may take: checkpoints, the saved model while it replaces an older one, report and tables."""
+    """Bytes a run may take on disk: checkpoints, the saved model beside an older one, report and tables."""
     largest = max(sum(file.stat().st_size for file in source.weights) for source in prepared.sources.values())
     return (settings.keep + 3) * largest + 50 * 2**20
 
@@ -351,8 +378,10 @@ def data_fingerprint(prepared: Prepared) -> str:
     for split, frame in sorted(prepared.dataset.splits.items()):
         digest.update(split.encode())
         # Through text: hashing must not care whether a list came as an array, as it does from Parquet.
-        texts = frame[columns].map(lambda value: str(list(value)) if hasattr(value, "__len__") and not isinstance(value, str) else str(value))
+        texts = frame[columns].map(
+            lambda value: (
+                str(list(value)) if hasattr(value, "__len__") and not isinstance(value, str) else str(value)
+            )
+        )
         digest.update(pd.util.hash_pandas_object(texts, index=False).to_numpy().tobytes())
     return digest.hexdigest()
-
-
