@@ -1,4 +1,4 @@
-"""A saved model with its task: what turns inputs into predictions, reading nothing but the model's own folder."""
+"""A saved model with its task: turns inputs into predictions, reading nothing but the model's own folder."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Predictor:
         return predict(self.saved, self.task, examples, self.device)
 
     def predict(self, inputs: Any, root: str | Path = ".") -> list[dict[str, Any]]:
-        """Predictions for a list of inputs (texts, lists of words, image files) or a table, as plain values."""
+        """Predictions as plain values, for a table or a list of texts, lists of words or image files."""
         frame = self.frame(inputs)
         return self.task.decode(self.outputs(frame, root), frame)
 
@@ -80,7 +80,9 @@ class Predictor:
             frame = inputs
         else:
             given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-            frame = pd.DataFrame({column: pd.Series([str(x) if isinstance(x, Path) else x for x in given], dtype=object)})
+            frame = pd.DataFrame(
+                {column: pd.Series([str(x) if isinstance(x, Path) else x for x in given], dtype=object)}
+            )
         if frame.empty:
             raise DataError("There is nothing to predict: no inputs were given.")
         return number_rows(frame)

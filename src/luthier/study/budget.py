@@ -1,4 +1,4 @@
-"""The clock of a run: wall-clock seconds asked for, spent in this process and in those before it, and held back for the end."""
+"""The clock of a run: wall-clock seconds asked for, spent in all its processes, and held back for the end."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Study:
         return "the budget ended" if self.budget.left <= 0 else None
 
     def _catch_up(self) -> None:
-        """Continues what an earlier process began: its finished trials count, its unfinished ones are trained anew."""
+        """Continues what an earlier process began: finished trials count, unfinished ones train anew."""
         run = self.store.run(self.run_id)
         if run.strategy_state is not None:
             self.strategy.restore(run.strategy_state)
@@ -172,7 +172,8 @@ class Study:
     def _fit(self, order: Order) -> Order | None:
         """The order with as many epochs as the time left allows, or None where it allows none.
 
-        A schedule that ends in time beats one that is cut off. The first trial is always begun: a run should end with a model.
+        A schedule that ends in time beats one that is cut off. The first trial is always begun: a run should
+        end with a model.
         """
         seconds = self.engine.predicted_seconds(order.recipe)
         if not seconds or seconds * order.recipe.epochs <= self.budget.left:
@@ -182,7 +183,8 @@ class Study:
             return None
         recipe = order.recipe.model_copy(update={"epochs": max(1, epochs)})
         self.listener.note(
-            f"Trial {order.trial} gets {recipe.epochs} of {order.recipe.epochs} epochs: the time left allows no more."
+            f"Trial {order.trial} gets {recipe.epochs} of {order.recipe.epochs} epochs: "
+            "the time left allows no more."
         )
         return replace(order, recipe=recipe, until=min(order.until, recipe.epochs))
 
@@ -204,7 +206,10 @@ class Study:
             )
 
     def _close(self, order: Order, report: Report) -> None:
-        """Tells strategy, store and listener of a trial's end; the strategy's state goes in with it, in one step."""
+        """Tells strategy, store and listener of a trial's end.
+
+        The strategy's state goes into the store with it, in one step.
+        """
         self._tell(report)
         self.store.finish_trial(
             self.run_id,
@@ -216,7 +221,9 @@ class Study:
             seconds = float(self.store.trials(self.run_id).set_index("number").loc[order.trial, "seconds"])
             loss = report.metrics.get("loss", math.inf)
             self.finished.append(
-                Finished(order.trial, order.recipe, order.seed, report.score, loss, report.best_epoch, seconds)
+                Finished(
+                    order.trial, order.recipe, order.seed, report.score, loss, report.best_epoch, seconds
+                )
             )
             ranked = sorted(self.finished, key=lambda f: (-f.score, f.loss))
             self.engine.checkpoints.keep({f.trial for f in ranked[: self.keep]})
