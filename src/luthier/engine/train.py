@@ -153,7 +153,7 @@ class Training:
             loss = losses.sum() / len(indices)
             if self._scaler is not None:
                 loss = self._scaler.scale(loss)
-            loss.backward()
+            torch.autograd.backward(loss)
             summed += losses.detach().sum()
         if self._scaler is None:
             self.updater.step()
@@ -179,7 +179,10 @@ class Training:
 def forward(network: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
     """Logits of a batch: of the whole network, or of its head where the batch carries features."""
     inputs = to_device(batch.inputs, device)
-    logits: torch.Tensor = network.head(inputs["features"]) if "features" in inputs else network(**inputs)
+    if "features" in inputs:
+        logits: torch.Tensor = network.get_submodule("head")(inputs["features"])
+    else:
+        logits = network(**inputs)
     return logits
 
 
@@ -197,7 +200,9 @@ def place(network: Module, device: torch.device) -> Module:
 
     Convolutions run up to twice as fast so, and nothing else notices.
     """
-    return network.to(device, memory_format=torch.channels_last)
+    # torch's stubs of Module.to leave out memory_format, which its documentation has.
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 @torch.inference_mode()

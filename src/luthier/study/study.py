@@ -218,7 +218,7 @@ class Study:
             strategy_state=self.strategy.state(),
         )
         if math.isfinite(report.score):
-            seconds = float(self.store.trials(self.run_id).set_index("number").loc[order.trial, "seconds"])
+            seconds = float(self.store.trials(self.run_id).set_index("number")["seconds"].loc[order.trial])
             loss = report.metrics.get("loss", math.inf)
             self.finished.append(
                 Finished(
