@@ -70,7 +70,7 @@ class Predictor:
         Raises:
             DataError: It is empty, or a table that lacks the input column.
         """
-        column = self.task.columns.roles["input"]
+        column = str(self.task.columns.roles["input"])
         if isinstance(inputs, pd.DataFrame):
             if column not in inputs.columns:
                 raise DataError(

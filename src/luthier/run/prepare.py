@@ -145,20 +145,24 @@ def find_models(settings: Settings, kind: type[Task]) -> dict[str, Source]:
 
 def check_data(dataset: reading.Dataset, task: Task, settings: Settings, source: Source) -> list[Finding]:
     """Looks for what ruins a fine-tuning."""
+    lengths, max_length = None, None
     processor = processors.load(source, task.modality)
-
-    def lengths(rows: list[Any]) -> np.ndarray:
-        return processor.lengths([row if isinstance(row, str) else " ".join(row) for row in rows])
-
+    if isinstance(processor, processors.TextProcessor):
+        lengths, max_length = _lengths(processor), processor.max_length
     return reading.check(
         dataset,
         input=task.columns.roles["input"],
         target=task.columns.roles.get("target"),
         kind=task.input_kind,
         target_kind=task.target_kind,
-        lengths=lengths if task.modality == "text" else None,
-        max_length=processor.max_length if task.modality == "text" else None,
+        lengths=lengths,
+        max_length=max_length,
     )
+
+
+def _lengths(processor: processors.TextProcessor) -> Callable[[list[Any]], np.ndarray]:
+    """Counts the tokens of texts, or of lists of words."""
+    return lambda rows: processor.lengths([row if isinstance(row, str) else " ".join(row) for row in rows])
 
 
 def stop_on_errors(findings: list[Finding]) -> None:

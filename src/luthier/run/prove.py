@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ from luthier.engine.inputs import Split
 from luthier.evaluate import baselines as simple
 from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.evaluation import Evaluation, evaluate
-from luthier.models.saved import SavedForm, save
+from luthier.models.forms import SavedForm
+from luthier.models.saved import save
 from luthier.recipe import Recipe
 from luthier.run.baselines import Trained, scratch
 from luthier.run.folder import RunFolder
@@ -37,6 +39,14 @@ class Proof:
 
     evaluation: Evaluation
     form: SavedForm
+
+
+class _Against(TypedDict):
+    """What every baseline is compared with, and how."""
+
+    chosen: list[np.ndarray]
+    groups: np.ndarray | None
+    seed: int
 
 
 class Prover:
@@ -101,7 +111,7 @@ class Prover:
         evaluation.seconds = time.perf_counter() - started
         self._keep_predictions(outputs)
         train = self.prepared.dataset.splits["train"]
-        about = {"chosen": outputs, "groups": self.groups, "seed": settings.seed}
+        about: _Against = {"chosen": outputs, "groups": self.groups, "seed": settings.seed}
         found: list[Baseline | None] = []
         if "majority" in settings.baselines:
             known = self.engine.inputs.targets("train")
@@ -121,9 +131,7 @@ class Prover:
         evaluation.baselines = [baseline for baseline in found if baseline is not None]
         return evaluation
 
-    def _trained(
-        self, name: str, trained: Trained, targets: list[np.ndarray], about: dict[str, object]
-    ) -> Baseline:
+    def _trained(self, name: str, trained: Trained, targets: list[np.ndarray], about: _Against) -> Baseline:
         split = self._test_split(trained.recipe, targets)
         outputs = trained.outputs(self.engine, split)
         return simple.from_outputs(name, self.task, outputs, targets, trained.seconds, trained.note, **about)
@@ -136,10 +144,13 @@ class Prover:
         """Every test prediction, so that what was evaluated can be held against what is shipped."""
         shown = pd.DataFrame({"input": self.task.show(self.frame)})
         target = self.task.columns.roles["target"]
-        truth = self.frame[target]
         answers = pd.json_normalize(self.task.decode(outputs, self.frame), max_level=0)
-        if isinstance(truth, pd.DataFrame):
-            truth = truth.apply(lambda row: ";".join(name for name in truth.columns if row[name]), axis=1)
+        truth: pd.Series[Any]
+        if isinstance(target, list):
+            marks = self.frame[target]
+            truth = marks.apply(lambda row: ";".join(name for name in target if row[name]), axis=1)
+        else:
+            truth = self.frame[target]
         shown.insert(0, "row", self.frame["__row__"])
         table = pd.concat([shown, truth.rename("truth").reset_index(drop=True), answers], axis=1)
         table.to_csv(self.folder.predictions, index=False)

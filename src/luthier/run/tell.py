@@ -16,7 +16,7 @@ from luthier.engine.engine import Engine
 from luthier.evaluate.diagnosis import diagnose
 from luthier.evaluate.evaluation import Evaluation
 from luthier.evaluate.importance import importance
-from luthier.models.saved import SavedForm
+from luthier.models.forms import SavedForm
 from luthier.report.story import BestTrial, DatasetFacts, ModelFacts, Story
 from luthier.run.prepare import Prepared
 from luthier.study.study import Finished
