@@ -1,4 +1,4 @@
-"""Rows of a benchmark: printed as a table, and merged into its JSON file, so that rows can be measured one at a time."""
+"""Rows of a benchmark: printed as a table, and merged into its JSON file, so that each can run alone."""
 
 from __future__ import annotations
 

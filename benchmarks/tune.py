@@ -1,7 +1,7 @@
 """The main job against its bars: whole `luthier tune` commands on real data, ten minutes each.
 
-ROW picks rows: trec6-0, trec6-1, trec6-2 (seeds), cifar10, wnut17, startup; all if it is not given. The data sets and the image
-model lie in ../shared beside the checkout, or where SHARED says.
+ROW picks rows: trec6-0, trec6-1, trec6-2 (seeds), cifar10, wnut17, startup; all if it is not given. Data
+and the image model lie in ../shared beside the checkout, or where SHARED says.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHARED = Path(os.environ.get("SHARED", Path(__file__).parents[1].parent / "share
 BUDGET = 600.0
 SEEDS = (0, 1, 2)
 LUTHIER = [sys.executable, "-m", "luthier.cli.main"]
-# The budget is kept within 5%, measured around the whole command, the interpreter's start and imports included.
+# The budget is kept within 5%, measured around the whole command with the interpreter's start and imports.
 SLACK = 1.05
 
 

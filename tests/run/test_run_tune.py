@@ -145,7 +145,16 @@ def test_tagging(tiny_model: Tiny, tmp_path: Path) -> None:
 def test_regression(tiny_model: Tiny, tmp_path: Path) -> None:
     result = run(made.ratings(100), tiny_model("bert"), tmp_path / "run", target="rating")
     assert result.evaluation.metric == "rmse"
-    assert isinstance(result.predict("a good cat")[0]["value"], float)
+    value = result.predict("a good cat")[0]["value"]
+    assert isinstance(value, float)
+    card = (result.folder / "model" / "README.md").read_text()
+    formula = card.split("# value = ")[1].split("\n")[0].removesuffix("* logits")
+    mean, deviation = (float(part) for part in formula.split(" + "))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(result.folder / "model")
+    tokens = tokenizer("a good cat", return_tensors="pt")
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(result.folder / "model")
+    with torch.no_grad():
+        assert value == pytest.approx(mean + deviation * float(plain.eval()(**tokens).logits), abs=1e-4)
 
 
 def test_many_labels(tiny_model: Tiny, tmp_path: Path) -> None:

@@ -52,7 +52,9 @@ class Trained:
         return engine.outputs(engine.network(self.recipe, 0, trial=self.trial), self.recipe, split)
 
 
-def probe_recipe(engine: Engine, model: str, rate: float = PROBE_RATES[1]) -> Recipe:
+def probe_recipe(
+    engine: Engine, model: str, like: Recipe | None = None, rate: float = PROBE_RATES[1]
+) -> Recipe:
     """A linear head on frozen features.
 
     These are the mean over tokens for texts, and what the model's own head reads for the rest.
@@ -69,17 +71,37 @@ def probe_recipe(engine: Engine, model: str, rate: float = PROBE_RATES[1]) -> Re
         schedule="cosine",
         batch_size=64,
         epochs=PROBE_EPOCHS,
+        max_length=like.max_length if like else None,
+        image_size=like.image_size if like else None,
     )
 
 
 def probe(
-    engine: Engine, model: str, seed: int, *, halt: Callable[[], str | None] = never, trial: int = PROBE
+    engine: Engine,
+    model: str,
+    seed: int,
+    *,
+    like: Recipe | None = None,
+    halt: Callable[[], str | None] = never,
+    trial: int = PROBE,
 ) -> Trained | None:
-    """The best of a few linear heads on a model's frozen features; None if halted before any was trained."""
+    """The best of a few linear heads on a model's frozen features.
+
+    Args:
+        engine: Trains.
+        model: Its name.
+        seed: Of heads and batches.
+        like: A recipe whose preprocessing is used; None: the model's own.
+        halt: Asked before each step.
+        trial: Names the checkpoint.
+
+    Returns:
+        The best by validation, or None if it was halted before any was trained.
+    """
     started = time.perf_counter()
     best: Trained | None = None
     for rate in PROBE_RATES:
-        recipe = probe_recipe(engine, model, rate)
+        recipe = probe_recipe(engine, model, like, rate)
         # Each rate overwrites the last one's checkpoint, so a better earlier one is trained again at the end.
         closing = _train(engine, Order(trial, recipe, recipe.epochs, seed), halt)
         if math.isfinite(closing.score) and (best is None or closing.score > best.score):

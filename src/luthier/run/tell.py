@@ -85,7 +85,7 @@ def gather(
         versions=versions(),
         device=device_words(engine),
         command=command(prepared),
-        snippet=form.snippet(told.folder + "/model"),
+        snippet=form.snippet(told.folder + "/model") + (f"\n# {task.reading}" if task.reading else ""),
         next_commands=[
             f"luthier predict {shlex.quote(told.folder)} INPUT",
             f"luthier evaluate {shlex.quote(told.folder)} DATA",

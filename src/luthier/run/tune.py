@@ -191,7 +191,8 @@ class _Run:
             names = [candidate.model for candidate in candidates[:KEPT]]
             self.probe = candidates[0].trained
         elif "probe" in settings.baselines:
-            self.probe = probe(engine, names[0], settings.seed, halt=self._time_is_up)
+            like = search_space(self.prepared, self.space, names).default()
+            self.probe = probe(engine, names[0], settings.seed, like=like, halt=self._time_is_up)
             if self.probe is not None:
                 task = engine.task
                 value = self.probe.score if task.maximize else -self.probe.score

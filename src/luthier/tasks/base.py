@@ -139,6 +139,11 @@ class Task(ABC):
     def label_names(self) -> list[str]:
         """Names of the outputs, in order (``["value"]`` for a regression)."""
 
+    @property
+    def reading(self) -> str:
+        """How a saved model's raw logits become answers, where they are no classes; one line, or none."""
+        return ""
+
     @abstractmethod
     def strata(self, frame: pd.DataFrame) -> np.ndarray | None:
         """(n,) keys to stratify a split by, or None where that means nothing."""

@@ -125,6 +125,12 @@ class TextRegression(Task):
         return 1
 
     @property
+    def reading(self) -> str:
+        """The learnt scale undone."""
+        mean, deviation = self.scale
+        return f"value = {mean!r} + {deviation!r} * logits"
+
+    @property
     def label_names(self) -> list[str]:
         """``["value"]``."""
         return ["value"]
