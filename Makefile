@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-BUDGET ?= 100s
+BUDGET ?= 120s
 # More options for pip, for example an index with the builds of torch that fit the machine.
 PIP_FLAGS ?=
 

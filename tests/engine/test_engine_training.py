@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from luthier.engine import engine as engine_module
+from luthier.engine.cost import Cost
 from luthier.engine.engine import Engine
 from luthier.engine.train import Training, augment
 from luthier.errors import RunError
@@ -72,11 +73,10 @@ def test_cached_features_change_no_number(
     )
     cached = make_engine()
     first = run(cached, recipe)
-    assert cached.predicted_seconds(recipe) == 0.0
+    assert cached.predict_cost(recipe) == Cost(0.0, 0.0)
     monkeypatch.setattr(engine_module, "CACHE_BYTES", 0)
     recomputed = make_engine()
     second = run(recomputed, recipe)
-    assert recomputed.predicted_seconds(recipe) != 0.0
     # Batches differ in order and padding, so only the untouched start and the same data are comparable: the
     # features.
     network = recomputed.network(recipe, 0).eval()
@@ -190,11 +190,13 @@ def test_patience_ends_a_trial(make_engine: Make, recipe: Recipe) -> None:
 
 def test_costs_are_learnt(make_engine: Make, recipe: Recipe) -> None:
     engine = make_engine()
-    assert engine.predicted_seconds(recipe) is None
+    assert engine.predict_cost(recipe) is None
     run(engine, recipe)
-    full = engine.predicted_seconds(recipe)
-    probe = engine.predicted_seconds(recipe.model_copy(update={"adaptation": "probe"}))
-    assert full is not None and probe is not None and 0 < probe < full
+    full = engine.predict_cost(recipe)
+    probe = engine.predict_cost(recipe.model_copy(update={"adaptation": "probe"}))
+    assert full is not None and probe is not None
+    assert full.once == 0 < full.each
+    assert probe.each == 0 < probe.once < full.each
 
 
 def test_gradient_checkpointing_changes_no_number(make_engine: Make, recipe: Recipe) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from luthier.models.source import Source
 from luthier.recipe import Recipe
 
@@ -34,6 +36,24 @@ def relative_cost(recipe: Recipe, blocks: int, native_size: int | None = None) -
     if recipe.image_size and native_size:
         cost *= (recipe.image_size / native_size) ** 2
     return cost
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a training: once, whatever its length, and for each epoch."""
+
+    once: float
+    each: float
+
+    def total(self, epochs: int) -> float:
+        """Seconds of so many epochs."""
+        return self.once + epochs * self.each
+
+    def epochs_within(self, seconds: float, wanted: int) -> int:
+        """How many epochs of those wanted fit."""
+        if self.total(wanted) <= seconds:
+            return wanted
+        return max(0, int((seconds - self.once) / self.each)) if self.each > 0 else 0
 
 
 class CostModel:

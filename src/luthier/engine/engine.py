@@ -15,7 +15,7 @@ import torch
 
 from luthier.engine import prefix
 from luthier.engine.checkpoint import Checkpoints
-from luthier.engine.cost import FORWARD, CostModel, relative_cost
+from luthier.engine.cost import FORWARD, Cost, CostModel, relative_cost
 from luthier.engine.inputs import Inputs, Split
 from luthier.engine.precision import autocast_dtype, choose_device
 from luthier.engine.train import Diverged, Halted, Training, never, predict
@@ -164,14 +164,18 @@ class Engine:
             parameters=sum(p.numel() for p in network.parameters()),
         )
 
-    def predicted_seconds(self, recipe: Recipe) -> float | None:
-        """Seconds an epoch of a recipe will take, or None before anything of its model was measured."""
-        if recipe.adaptation == "probe" and self._feature_key(recipe, "train") in self._features:
-            return 0.0
-        return self.body_seconds(recipe)
+    def predict_cost(self, recipe: Recipe) -> Cost | None:
+        """What a recipe will cost, or None before anything of its model was measured.
 
-    def body_seconds(self, recipe: Recipe) -> float | None:
-        """The same where nothing is cached: for a probe, one forward pass over the training data."""
+        A probe pays once, for the features that no earlier one left, and next to nothing for its epochs.
+        """
+        seconds = self.epoch_seconds(recipe)
+        if seconds is None or not may_be_cached(recipe):
+            return None if seconds is None else Cost(0.0, seconds)
+        return Cost(0.0 if self._feature_key(recipe, "train") in self._features else seconds, 0.0)
+
+    def epoch_seconds(self, recipe: Recipe) -> float | None:
+        """Seconds of an epoch if nothing is cached: for a probe, one forward pass over the training data."""
         source = self.sources[recipe.model]
         if source.fingerprint not in self._blocks:
             return None
@@ -248,7 +252,7 @@ class Engine:
 
     def _cacheable(self, recipe: Recipe, network: Network, *splits: Split) -> bool:
         """Whether every epoch would compute the same features, and they fit in memory."""
-        if not network.body_is_frozen or recipe.augmentation != "none" or recipe.init == "scratch":
+        if not may_be_cached(recipe):
             return False
         rows = sum(
             int(split.examples.lengths.sum()) if self.task.level == "token" else len(split.examples)
@@ -264,6 +268,11 @@ class Engine:
             return None
         live.improve(self.task.score(metrics), metrics)
         return metrics
+
+
+def may_be_cached(recipe: Recipe) -> bool:
+    """Whether the body's outputs are the same in every epoch, and in other trials."""
+    return recipe.adaptation == "probe" and recipe.augmentation == "none" and recipe.init == "pretrained"
 
 
 def explain(error: BaseException) -> str:

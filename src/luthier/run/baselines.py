@@ -137,9 +137,8 @@ def scratch(
     """
     started = time.perf_counter()
     recipe = scratch_recipe(chosen)
-    per_epoch = engine.predicted_seconds(recipe)
-    fitting = int(seconds / per_epoch) if per_epoch else recipe.epochs
-    epochs = max(1, min(recipe.epochs, fitting))
+    cost = engine.predict_cost(recipe)
+    epochs = recipe.epochs if cost is None else max(1, cost.epochs_within(seconds, recipe.epochs))
     note = ""
     if epochs != recipe.epochs:
         note = f"{epochs} of {recipe.epochs} epochs, all that the budget left time for"

@@ -246,7 +246,7 @@ class _Run:
         """Seconds that saving, judging and the baselines will take after the search."""
         frames = self.prepared.dataset.splits
         share = len(frames["test"]) / len(frames["train"])
-        forward = self.probe and engine.body_seconds(self.probe.recipe)
+        forward = self.probe and engine.epoch_seconds(self.probe.recipe)
         networks = 3
         return CLOSING_SECONDS + networks * share * (forward or 0.0) + self._scratch_seconds(engine, best)
 
@@ -258,8 +258,8 @@ class _Run:
         if best is None:
             return limit
         recipe = scratch_recipe(best.recipe)
-        predicted = engine.predicted_seconds(recipe)
-        return limit if predicted is None else min(limit, 1.1 * predicted * recipe.epochs)
+        predicted = engine.predict_cost(recipe)
+        return limit if predicted is None else min(limit, 1.1 * predicted.total(recipe.epochs))
 
     def _prove(self, engine: Engine, best: Finished, interrupt: Interrupt) -> None:
         """Saves, judges and tells. An interrupted run skips the baselines that would have to be trained."""
@@ -330,8 +330,9 @@ class _Run:
         """A run that ends by an error says so in its manifest; what it has stays, to be resumed."""
         try:
             yield
-        except BaseException:
-            self.manifest |= {"status": "failed", "spent": self.clock.spent}
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self.manifest |= {"status": status, "spent": self.clock.spent}
             with contextlib.suppress(RunError):
                 self.folder.write_manifest(self.manifest)
             raise

@@ -175,16 +175,15 @@ class Study:
         A schedule that ends in time beats one that is cut off. The first trial is always begun: a run should
         end with a model.
         """
-        seconds = self.engine.predicted_seconds(order.recipe)
-        if not seconds or seconds * order.recipe.epochs <= self.budget.left:
+        cost, wanted = self.engine.predict_cost(order.recipe), order.recipe.epochs
+        epochs = wanted if cost is None else cost.epochs_within(self.budget.left, wanted)
+        if epochs == wanted:
             return order
-        epochs = int(self.budget.left / seconds)
         if epochs < 1 and self.finished:
             return None
         recipe = order.recipe.model_copy(update={"epochs": max(1, epochs)})
         self.listener.note(
-            f"Trial {order.trial} gets {recipe.epochs} of {order.recipe.epochs} epochs: "
-            "the time left allows no more."
+            f"Trial {order.trial} gets {recipe.epochs} of {wanted} epochs: the time left allows no more."
         )
         return replace(order, recipe=recipe, until=min(order.until, recipe.epochs))
 
