@@ -113,49 +113,51 @@ def probe(
     return replace(best, seconds=time.perf_counter() - started)
 
 
-def scratch_recipe(chosen: Recipe) -> Recipe:
+def scratch_recipe(chosen: Recipe, usual: Recipe) -> Recipe:
     """The chosen recipe from random weights.
 
-    All of them train: frozen random layers would be no fair comparison.
+    All of them train: frozen random layers would be no fair comparison. Where only a head was chosen it is the
+    usual recipe: a head's rate and length suit no whole network.
     """
-    return chosen.model_copy(update={"init": "scratch", "adaptation": "full"})
+    recipe = usual if chosen.adaptation == "probe" else chosen
+    return recipe.model_copy(update={"model": chosen.model, "init": "scratch", "adaptation": "full"})
 
 
 def scratch(
-    engine: Engine, chosen: Recipe, seed: int, *, seconds: float, halt: Callable[[], str | None] = never,
+    engine: Engine,
+    recipe: Recipe,
+    seed: int,
+    *,
+    seconds: float,
+    halt: Callable[[], str | None] = never,
     on_step: Callable[[float], None] | None = None,
-) -> Trained | None:  # fmt: skip
-    """The same architecture and recipe from random weights, in the time given; None if nothing came of it.
+) -> Trained | None:
+    """Trains from random weights in the time given; None if nothing came of it.
 
     Args:
         engine: Trains.
-        chosen: The recipe of the chosen trial.
+        recipe: From `scratch_recipe`.
         seed: Of weights and batches.
         seconds: Time it may take; it gets as many epochs as fit.
         halt: Asked before each step.
         on_step: Told the share that is done.
     """
     started = time.perf_counter()
-    recipe = scratch_recipe(chosen)
-    cost = engine.predict_cost(recipe)
-    epochs = recipe.epochs if cost is None else max(1, cost.epochs_within(seconds, recipe.epochs))
-    note = ""
-    if epochs != recipe.epochs:
-        note = f"{epochs} of {recipe.epochs} epochs, all that the budget left time for"
-    shorter = recipe.model_copy(update={"epochs": epochs})
+    cost, wanted = engine.predict_cost(recipe), recipe.epochs
+    epochs = wanted if cost is None else max(1, cost.epochs_within(seconds, wanted))
+    note = "" if epochs == wanted else f"{epochs} of {wanted} epochs, all that the budget left time for"
+    fitting = recipe.model_copy(update={"epochs": epochs})
 
     def stop() -> str | None:
         return halt() or ("its time ended" if time.perf_counter() - started > seconds else None)
 
-    closing = _train(engine, Order(SCRATCH, shorter, epochs, seed), stop, on_step)
+    closing = _train(engine, Order(SCRATCH, fitting, epochs, seed), stop, on_step)
     if not math.isfinite(closing.score):
         return None
     if closing.status == "stopped":
-        note = f"stopped after {closing.epoch} of {recipe.epochs} epochs, when its time ended"
-    seconds = time.perf_counter() - started
-    return Trained(
-        shorter, SCRATCH, closing.score, closing.metrics["loss"], closing.best_epoch, seconds, note
-    )
+        note = f"stopped in epoch {closing.epoch + 1} of {wanted}, when its time ended"
+    took = time.perf_counter() - started
+    return Trained(fitting, SCRATCH, closing.score, closing.metrics["loss"], closing.best_epoch, took, note)
 
 
 def _train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,10 +15,15 @@ import pandas as pd
 from luthier import data as reading
 from luthier.data.check import Finding
 from luthier.errors import DataError, SettingError
+from luthier.models import families
 from luthier.models import processor as processors
 from luthier.models import source as models
+from luthier.models.network import build
 from luthier.models.source import Source
+from luthier.recipe import Recipe
 from luthier.run.settings import Settings
+from luthier.search.defaults import default_space
+from luthier.space import Space
 from luthier.tasks import registry as tasks
 from luthier.tasks.base import Columns, Task
 
@@ -184,3 +190,49 @@ def save_table(dataset: reading.Dataset, folder: Path) -> None:
         for file in frame[dataset.modality] if dataset.modality != "text" else []:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(dataset.root / file, folder / file)
+
+
+def read_space(given: str | dict[str, Any]) -> Space:
+    """A space from a YAML file or the same in plain values."""
+    return Space.from_dict(given) if isinstance(given, dict) else Space.from_yaml(Path(given))
+
+
+def search_space(prepared: Prepared, given: Space | None, names: list[str]) -> Space:
+    """The user's space over these models, best first; or the default one for the task and the best."""
+    if given is not None:
+        return given.with_models(names)
+    task, source = prepared.task, prepared.sources[names[0]]
+    body = build(source, Recipe(model=names[0]), level=task.level, num_outputs=task.num_outputs, seed=0)
+    return default_space(
+        task.modality,
+        task.level,
+        names,
+        num_examples=len(prepared.dataset.splits["train"]),
+        num_blocks=body.num_blocks,
+        classification=task.target_kind != "number",
+        image_size=getattr(processors.load(source, task.modality), "image_size", None),
+        resizable=families.get(source.model_type).special_tokens == 0,
+    )
+
+
+def bytes_needed(settings: Settings, prepared: Prepared) -> int:
+    """Bytes a run may take on disk: checkpoints, the saved model beside an older one, report and tables."""
+    largest = max(sum(file.stat().st_size for file in source.weights) for source in prepared.sources.values())
+    return (settings.keep + 3) * largest + 50 * 2**20
+
+
+def data_fingerprint(prepared: Prepared) -> str:
+    """Tells whether rows and splits are still the same: a hash of every split's columns of interest."""
+    digest = hashlib.sha256()
+    roles = prepared.task.columns.roles.values()
+    columns = [name for names in roles for name in ([names] if isinstance(names, str) else names)]
+    for split, frame in sorted(prepared.dataset.splits.items()):
+        digest.update(split.encode())
+        # Through text: hashing must not care whether a list came as an array, as it does from Parquet.
+        texts = frame[columns].map(
+            lambda value: (
+                str(list(value)) if hasattr(value, "__len__") and not isinstance(value, str) else str(value)
+            )
+        )
+        digest.update(pd.util.hash_pandas_object(texts, index=False).to_numpy().tobytes())
+    return digest.hexdigest()

@@ -19,7 +19,7 @@ from luthier.evaluate.evaluation import Evaluation, evaluate
 from luthier.models.forms import SavedForm
 from luthier.models.saved import save
 from luthier.recipe import Recipe
-from luthier.run.baselines import Trained, scratch
+from luthier.run.baselines import Trained, scratch, scratch_recipe
 from luthier.run.folder import RunFolder
 from luthier.run.prepare import Prepared
 from luthier.study.study import Finished
@@ -29,16 +29,20 @@ SCRATCH_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Proof:
-    """The judged model.
+class Judged:
+    """A model that was evaluated on the test split.
 
     Attributes:
-        evaluation: On the test split, with baselines.
-        form: How the model was saved and is loaded.
+        best: The trial it is from.
+        evaluation: Without baselines until they were compared.
+        outputs: Its answers on the test split.
+        targets: The true ones.
     """
 
+    best: Finished
     evaluation: Evaluation
-    form: SavedForm
+    outputs: list[np.ndarray]
+    targets: list[np.ndarray]
 
 
 class _Against(TypedDict):
@@ -82,63 +86,67 @@ class Prover:
             peft_type=self.task.peft_type,
         )
 
-    def judge(
+    def judge(self, best: Finished) -> Judged:
+        """One evaluation on the test split, of the model as it was saved; its answers are kept."""
+        started = time.perf_counter()
+        predictor = Predictor.load(self.folder.model, str(self.engine.device))
+        outputs = predictor.outputs(self.frame, self.prepared.dataset.root)
+        targets = self.task.targets(self.frame)
+        seed = self.prepared.settings.seed
+        evaluation = evaluate(self.task, outputs, targets, self.frame, groups=self.groups, seed=seed)
+        evaluation.seconds = time.perf_counter() - started
+        self._keep_predictions(outputs)
+        return Judged(best, evaluation, outputs, targets)
+
+    def compare(
         self,
-        best: Finished,
+        judged: Judged,
         *,
         probe: Trained | None,
-        scratch_seconds: float,
+        usual: Recipe,
+        scratch_seconds: Callable[[], float],
         halt: Callable[[], str | None],
         on_step: Callable[[float], None],
         say: Callable[[str], None],
-    ) -> Evaluation:
-        """One evaluation on the test split, of the model as it was saved.
+    ) -> None:
+        """Puts beside the evaluation what the model must beat, on the same test examples.
 
         Args:
-            best: The winner.
+            judged: The evaluated model; its evaluation is given the baselines.
             probe: The trained probe baseline, if wanted.
-            scratch_seconds: Time for the from-scratch baseline; 0 for none.
+            usual: A recipe for the whole network, for training from scratch where only a head was chosen.
+            scratch_seconds: Asked, when all else is done, for the time that training from scratch may take.
             halt: Asked before each of its steps.
             on_step: Told its share done.
             say: Told what is being done.
         """
-        settings, root = self.prepared.settings, self.prepared.dataset.root
-        started = time.perf_counter()
-        predictor = Predictor.load(self.folder.model, str(self.engine.device))
-        outputs = predictor.outputs(self.frame, root)
-        targets = self.task.targets(self.frame)
-        evaluation = evaluate(self.task, outputs, targets, self.frame, groups=self.groups, seed=settings.seed)
-        evaluation.seconds = time.perf_counter() - started
-        self._keep_predictions(outputs)
-        train = self.prepared.dataset.splits["train"]
-        about: _Against = {"chosen": outputs, "groups": self.groups, "seed": settings.seed}
+        settings, dataset = self.prepared.settings, self.prepared.dataset
+        about: _Against = {"chosen": judged.outputs, "groups": self.groups, "seed": settings.seed}
         found: list[Baseline | None] = []
         if "majority" in settings.baselines:
             known = self.engine.inputs.targets("train")
-            found.append(simple.majority(self.task, known, targets, **about))
+            found.append(simple.majority(self.task, known, judged.targets, **about))
         if "classical" in settings.baselines:
             say("Baseline: a classical learner without a pre-trained model")
-            found.append(simple.classical(self.task, train, self.frame, root=str(root), **about))
+            train, root = dataset.splits["train"], str(dataset.root)
+            found.append(simple.classical(self.task, train, self.frame, root=root, **about))
         if probe is not None:
-            found.append(self._trained("Probe: a linear head on frozen features", probe, targets, about))
-        if scratch_seconds > 0:
+            found.append(self._trained("Probe: a linear head on frozen features", probe, judged, about))
+        if (seconds := scratch_seconds()) > 0:
             say("Baseline: the same recipe from random weights")
-            trained = scratch(
-                self.engine, best.recipe, best.seed, seconds=scratch_seconds, halt=halt, on_step=on_step
-            )
+            recipe, seed = scratch_recipe(judged.best.recipe, usual), judged.best.seed
+            trained = scratch(self.engine, recipe, seed, seconds=seconds, halt=halt, on_step=on_step)
             if trained is not None:
-                found.append(self._trained("The same recipe from scratch", trained, targets, about))
-        evaluation.baselines = [baseline for baseline in found if baseline is not None]
-        return evaluation
+                found.append(self._trained("The same recipe from scratch", trained, judged, about))
+        judged.evaluation.baselines = [baseline for baseline in found if baseline is not None]
 
-    def _trained(self, name: str, trained: Trained, targets: list[np.ndarray], about: _Against) -> Baseline:
-        split = self._test_split(trained.recipe, targets)
+    def _trained(self, name: str, trained: Trained, judged: Judged, about: _Against) -> Baseline:
+        source = self.engine.sources[trained.recipe.model]
+        split = Split(self.engine.inputs.encode(self.frame, source, trained.recipe), judged.targets)
         outputs = trained.outputs(self.engine, split)
-        return simple.from_outputs(name, self.task, outputs, targets, trained.seconds, trained.note, **about)
-
-    def _test_split(self, recipe: Recipe, targets: list[np.ndarray]) -> Split:
-        source = self.engine.sources[recipe.model]
-        return Split(self.engine.inputs.encode(self.frame, source, recipe), targets)
+        return simple.from_outputs(
+            name, self.task, outputs, judged.targets, trained.seconds, trained.note, **about
+        )
 
     def _keep_predictions(self, outputs: list[np.ndarray]) -> None:
         """Every test prediction, so that what was evaluated can be held against what is shipped."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -22,9 +21,6 @@ from luthier.engine.engine import Engine
 from luthier.engine.inputs import Inputs
 from luthier.engine.precision import choose_device
 from luthier.errors import RunError
-from luthier.models import families
-from luthier.models import processor as processors
-from luthier.models.network import build
 from luthier.recipe import Recipe
 from luthier.report import card, html
 from luthier.run import tell
@@ -33,14 +29,21 @@ from luthier.run.duration import new_budget
 from luthier.run.folder import RunFolder, write_text
 from luthier.run.inspect import search_splits, set_threads
 from luthier.run.interrupt import Interrupt
-from luthier.run.prepare import Prepared, prepare, save_table
+from luthier.run.prepare import (
+    Prepared,
+    bytes_needed,
+    data_fingerprint,
+    prepare,
+    read_space,
+    save_table,
+    search_space,
+)
 from luthier.run.progress import Progress, Silent
 from luthier.run.prove import SCRATCH_SHARE, Prover
 from luthier.run.rank import KEPT, rank
 from luthier.run.result import Result
 from luthier.run.settings import Settings
 from luthier.search import registry as strategies
-from luthier.search.defaults import default_space
 from luthier.space import Space
 from luthier.study.budget import Budget
 from luthier.study.store import Store
@@ -156,7 +159,6 @@ class _Run:
     space: Space | None
     stages: list[tuple[str, float]] = field(default_factory=list)
     probe: Trained | None = None
-    classical_seconds: float = 0.0
 
     def carry_out(self) -> Result:
         """Ranking, search, proof and report; an interruption ends the search, not the run."""
@@ -257,9 +259,13 @@ class _Run:
         limit = SCRATCH_SHARE * self.clock.total
         if best is None:
             return limit
-        recipe = scratch_recipe(best.recipe)
+        recipe = scratch_recipe(best.recipe, self._usual(best.recipe.model))
         predicted = engine.predict_cost(recipe)
         return limit if predicted is None else min(limit, 1.1 * predicted.total(recipe.epochs))
+
+    def _usual(self, model: str) -> Recipe:
+        """A recipe known to do well for all of a model: the centre of its default space."""
+        return search_space(self.prepared, None, [model]).default()
 
     def _prove(self, engine: Engine, best: Finished, interrupt: Interrupt) -> None:
         """Saves, judges and tells. An interrupted run skips the baselines that would have to be trained."""
@@ -267,15 +273,22 @@ class _Run:
         prover = Prover(self.prepared, engine, self.folder)
         form = prover.save(best)
         stopped = interrupt.reason() is not None
-        room = min(self._scratch_seconds(engine, best), self.clock.total - self.clock.spent - CLOSING_SECONDS)
-        evaluation = prover.judge(
-            best,
+
+        def scratch_seconds() -> float:
+            room = self.clock.total - self.clock.spent - CLOSING_SECONDS
+            return 0.0 if stopped else min(self._scratch_seconds(engine, best), room)
+
+        judged = prover.judge(best)
+        prover.compare(
+            judged,
             probe=self.probe,
-            scratch_seconds=0.0 if stopped else max(0.0, room),
+            usual=self._usual(best.recipe.model),
+            scratch_seconds=scratch_seconds,
             halt=interrupt.reason,
             on_step=self._step,
             say=self.watch.note,
         )
+        evaluation = judged.evaluation
         write_text(self.folder.evaluation, json.dumps(evaluation.to_json(), indent=1) + "\n")
         trials, epochs = self.store.trials(self.run), self.store.epochs(self.run)
         write_text(self.folder.trials, pd.DataFrame(trials).to_csv(index=False))
@@ -338,52 +351,6 @@ class _Run:
             raise
 
 
-def read_space(given: str | dict[str, Any]) -> Space:
-    """A space from a YAML file or the same in plain values."""
-    return Space.from_dict(given) if isinstance(given, dict) else Space.from_yaml(Path(given))
-
-
-def search_space(prepared: Prepared, given: Space | None, names: list[str]) -> Space:
-    """The user's space over these models, best first; or the default one for the task and the best."""
-    if given is not None:
-        return given.with_models(names)
-    task, source = prepared.task, prepared.sources[names[0]]
-    body = build(source, Recipe(model=names[0]), level=task.level, num_outputs=task.num_outputs, seed=0)
-    return default_space(
-        task.modality,
-        task.level,
-        names,
-        num_examples=len(prepared.dataset.splits["train"]),
-        num_blocks=body.num_blocks,
-        classification=task.target_kind != "number",
-        image_size=getattr(processors.load(source, task.modality), "image_size", None),
-        resizable=families.get(source.model_type).special_tokens == 0,
-    )
-
-
-def bytes_needed(settings: Settings, prepared: Prepared) -> int:
-    """Bytes a run may take on disk: checkpoints, the saved model beside an older one, report and tables."""
-    largest = max(sum(file.stat().st_size for file in source.weights) for source in prepared.sources.values())
-    return (settings.keep + 3) * largest + 50 * 2**20
-
-
 def open_store(settings: Settings, folder: RunFolder) -> Store:
     """The database of the study: the one named, or a file in the run folder."""
     return Store(settings.store or folder.database)
-
-
-def data_fingerprint(prepared: Prepared) -> str:
-    """Tells whether rows and splits are still the same: a hash of every split's columns of interest."""
-    digest = hashlib.sha256()
-    roles = prepared.task.columns.roles.values()
-    columns = [name for names in roles for name in ([names] if isinstance(names, str) else names)]
-    for split, frame in sorted(prepared.dataset.splits.items()):
-        digest.update(split.encode())
-        # Through text: hashing must not care whether a list came as an array, as it does from Parquet.
-        texts = frame[columns].map(
-            lambda value: (
-                str(list(value)) if hasattr(value, "__len__") and not isinstance(value, str) else str(value)
-            )
-        )
-        digest.update(pd.util.hash_pandas_object(texts, index=False).to_numpy().tobytes())
-    return digest.hexdigest()
