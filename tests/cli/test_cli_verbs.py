@@ -70,7 +70,7 @@ def api(monkeypatch, tmp_path):
     result = FakeResult(folder)
     calls = types.SimpleNamespace(result=result, folder=folder, tuned=[], resumed=[], loaded=[])
 
-    def tune(settings, *, progress=None, data=None):
+    def tune(settings, *, progress=None, data=None, spent=0.0):
         calls.tuned.append((settings, progress, data))
         return result
 

@@ -201,6 +201,25 @@ def test_a_finished_run_is_continued_only_with_more_time(tiny_model: Tiny, tmp_p
         luthier.resume(result.folder)
 
 
+def test_a_run_is_continued_from_anywhere(
+    tiny_model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths start where the run was started, and the space is as it was."""
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    made.sentences(60).to_csv("data.csv", index=False)
+    Path("space.yaml").write_text("epochs: 1\nbatch_size: [8, 16, 4]\n")
+    result = luthier.tune(
+        "data.csv", model=str(tiny_model("bert")), out="run", space="space.yaml", budget="10m", trials=3,
+        strategy="grid", threads=1, baselines=[],
+    )  # fmt: skip
+    before = result.trials[["number", "score"]]
+    Path("space.yaml").unlink()
+    monkeypatch.chdir(tmp_path)
+    again = luthier.resume("there/run", budget="+1m")
+    pd.testing.assert_frame_equal(again.trials[["number", "score"]], before)
+
+
 def test_data_that_changed_is_noticed(tiny_model: Tiny, tmp_path: Path) -> None:
     data = tmp_path / "data.csv"
     made.sentences(60).to_csv(data, index=False)

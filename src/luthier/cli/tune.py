@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -51,6 +52,7 @@ def tune(
 
     Ctrl-C ends the search early and still leaves the best model so far; a second one aborts.
     """
+    started = time.monotonic()
     settings = o.gather(
         data, column, task=task, target=target, group=group, split_column=split_column, model=model,
         budget=budget, trials=trials, strategy=strategy, space=space, out=out, name=name, seed=seed,
@@ -62,7 +64,7 @@ def tune(
     from luthier.run.tune import tune as run
 
     with showing(quiet) as progress:
-        result = run(settings, progress=progress)
+        result = run(settings, progress=progress, spent=time.monotonic() - started)
     print_result(result)
 
 

@@ -116,8 +116,8 @@ def probe(
 def scratch_recipe(chosen: Recipe, usual: Recipe) -> Recipe:
     """The chosen recipe from random weights.
 
-    All of them train: frozen random layers would be no fair comparison. Where only a head was chosen it is the
-    usual recipe: a head's rate and length suit no whole network.
+    All of them train: frozen random layers would be no fair comparison. Where only a head was chosen it is
+    the usual recipe: a head's rate and length suit no whole network.
     """
     recipe = usual if chosen.adaptation == "probe" else chosen
     return recipe.model_copy(update={"model": chosen.model, "init": "scratch", "adaptation": "full"})

@@ -53,19 +53,22 @@ from luthier.study.study import Finished, Study
 CLOSING_SECONDS = 8.0
 
 
-def tune(settings: Settings, *, data: Any = None, progress: Progress | None = None) -> Result:
+def tune(
+    settings: Settings, *, data: Any = None, progress: Progress | None = None, spent: float = 0.0
+) -> Result:
     """Finds, trains and proves the best fine-tuned model within the budget.
 
     Args:
         settings: Of the run.
         data: A table or datasets object, in place of ``settings.data``.
         progress: Told what happens.
+        spent: Seconds of the budget that are gone already, such as those that imports took.
 
     Raises:
         LuthierError: Something is wrong with settings, data or models, said before any training; or the run
             cannot go on.
     """
-    clock = Budget(settings.budget_seconds)
+    clock = Budget(settings.budget_seconds, spent)
     watch = progress or Silent()
     watch.stage("Looking at data and models")
     # What can be wrong is found before anything is written or trained: strategy, device, data, models, space.
@@ -100,6 +103,9 @@ def tune(settings: Settings, *, data: Any = None, progress: Progress | None = No
         "task": prepared.task.name,
         "metric": prepared.task.metric,
         "settings": settings.model_dump(),
+        # What relative paths in the settings start at, and the space as it was, whatever becomes of its file.
+        "directory": str(Path.cwd()),
+        "space": None if space is None else space.to_dict(),
         "data_fingerprint": fingerprint,
         "budget": clock.total,
     }
@@ -118,9 +124,15 @@ def resume(folder: str | Path, *, budget: str | None = None, progress: Progress 
     Raises:
         RunError: There is no run to continue, or its data changed.
     """
-    watch = progress or Silent()
-    place = RunFolder(folder)
+    place = RunFolder(Path(folder).resolve())
     manifest = place.read_manifest()
+    with contextlib.chdir(manifest["directory"] if Path(manifest["directory"]).is_dir() else "."):
+        return _resume(place, manifest, budget, progress or Silent())
+
+
+def _resume(place: RunFolder, manifest: dict[str, Any], budget: str | None, watch: Progress) -> Result:
+    """`resume`, in the directory that the run was started in."""
+    folder = place.path
     settings = Settings.parse(manifest["settings"])
     total = float(manifest["budget"]) if budget is None else new_budget(budget, float(manifest["budget"]))
     if manifest["status"] == "finished" and budget is None:
@@ -141,7 +153,7 @@ def resume(folder: str | Path, *, budget: str | None = None, progress: Progress 
     manifest |= {"status": "running", "budget": total}
     place.write_manifest(manifest)
     store.save_progress(run, status="running")
-    space = None if settings.space is None else read_space(settings.space)
+    space = None if manifest["space"] is None else Space.from_dict(manifest["space"])
     return _Run(prepared, place, store, run, manifest, clock, watch, space).carry_out()
 
 
@@ -220,7 +232,7 @@ class _Run:
         )
         for message in study.strategy.notes():
             self.watch.note(message)
-        study.run(lambda best: self._closing_seconds(engine, best))
+        study.run(lambda best: self._closing_seconds(engine) + self._scratch_seconds(engine, best))
         return study
 
     def _fallback(self) -> Finished:
@@ -244,13 +256,13 @@ class _Run:
             probe.seconds,
         )
 
-    def _closing_seconds(self, engine: Engine, best: Finished | None) -> float:
-        """Seconds that saving, judging and the baselines will take after the search."""
+    def _closing_seconds(self, engine: Engine) -> float:
+        """Seconds that saving, judging and telling will take after the search."""
         frames = self.prepared.dataset.splits
         share = len(frames["test"]) / len(frames["train"])
         forward = self.probe and engine.epoch_seconds(self.probe.recipe)
         networks = 3
-        return CLOSING_SECONDS + networks * share * (forward or 0.0) + self._scratch_seconds(engine, best)
+        return CLOSING_SECONDS + networks * share * (forward or 0.0)
 
     def _scratch_seconds(self, engine: Engine, best: Finished | None) -> float:
         """Time kept for the from-scratch baseline: what its epochs take, up to its share of the budget."""
@@ -275,7 +287,7 @@ class _Run:
         stopped = interrupt.reason() is not None
 
         def scratch_seconds() -> float:
-            room = self.clock.total - self.clock.spent - CLOSING_SECONDS
+            room = self.clock.total - self.clock.spent - self._closing_seconds(engine)
             return 0.0 if stopped else min(self._scratch_seconds(engine, best), room)
 
         judged = prover.judge(best)
