@@ -53,7 +53,7 @@ class Cost:
         """How many epochs of those wanted fit."""
         if self.total(wanted) <= seconds:
             return wanted
-        return max(0, int((seconds - self.once) / self.each)) if self.each > 0 else 0
+        return int(min(wanted, max(0.0, (seconds - self.once) / self.each))) if self.each > 0 else 0
 
 
 class CostModel:
