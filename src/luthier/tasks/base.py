@@ -130,9 +130,19 @@ class Task(ABC):
         """A fitted task from `state`."""
 
     @property
-    @abstractmethod
+    def input(self) -> str:
+        """The input column."""
+        return str(self.columns.roles["input"])
+
+    @property
+    def target(self) -> str:
+        """The target column, of tasks that have one."""
+        return str(self.columns.roles["target"])
+
+    @property
     def num_outputs(self) -> int:
         """Outputs of the head."""
+        return len(self.label_names)
 
     @property
     @abstractmethod

@@ -120,16 +120,6 @@ class SingleLabel(Task):
         self._labels: list[str] = []
         self._index: dict[str, int] = {}
 
-    @property
-    def input(self) -> str:
-        """The input column."""
-        return str(self.columns.roles["input"])
-
-    @property
-    def target(self) -> str:
-        """The target column."""
-        return str(self.columns.roles["target"])
-
     def _set_labels(self, labels: list[str]) -> None:
         self._labels = labels
         self._index = {name: index for index, name in enumerate(labels)}
@@ -164,11 +154,6 @@ class SingleLabel(Task):
         task = cls(Columns(dict(state["roles"])))
         task._set_labels([str(name) for name in state["labels"]])
         return task
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of classes."""
-        return len(self._labels)
 
     @property
     def label_names(self) -> list[str]:

@@ -139,11 +139,6 @@ class MultiLabelClassification(Task):
         self._labels: list[str] = []
         self._delimiter: str | None = None
 
-    @property
-    def input(self) -> str:
-        """The input column."""
-        return str(self.columns.roles["input"])
-
     def fit(self, frame: pd.DataFrame) -> None:
         """Learns the label names: of the columns, or those in the rows, sorted.
 
@@ -180,11 +175,6 @@ class MultiLabelClassification(Task):
         task._labels = [str(name) for name in state["labels"]]
         task._delimiter = state["delimiter"]
         return task
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of labels."""
-        return len(self._labels)
 
     @property
     def label_names(self) -> list[str]:

@@ -74,16 +74,6 @@ class TextRegression(Task):
         self._std = 1.0
 
     @property
-    def input(self) -> str:
-        """The input column."""
-        return str(self.columns.roles["input"])
-
-    @property
-    def target(self) -> str:
-        """The target column."""
-        return str(self.columns.roles["target"])
-
-    @property
     def scale(self) -> tuple[float, float]:
         """Mean and standard deviation: a value is mean + deviation * output."""
         return self._mean, self._std
@@ -118,11 +108,6 @@ class TextRegression(Task):
         task = cls(Columns(dict(state["roles"])))
         task._mean, task._std = float(state["mean"]), float(state["std"])
         return task
-
-    @property
-    def num_outputs(self) -> int:
-        """One."""
-        return 1
 
     @property
     def reading(self) -> str:

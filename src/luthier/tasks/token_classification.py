@@ -76,16 +76,6 @@ class TokenClassification(Task):
         self._types = [*sorted({label[2:] for label in labels if label != OUTSIDE}), _UNKNOWN]
         self._outside = self._index.get(OUTSIDE, 0)
 
-    @property
-    def input(self) -> str:
-        """The column of words."""
-        return str(self.columns.roles["input"])
-
-    @property
-    def target(self) -> str:
-        """The column of tags."""
-        return str(self.columns.roles["target"])
-
     def fit(self, frame: pd.DataFrame) -> None:
         """Learns the tags, sorted; ``O`` and both ``B-`` and ``I-`` of every type are always among them.
 
@@ -145,11 +135,6 @@ class TokenClassification(Task):
         task = cls(Columns(dict(state["roles"])))
         task._set_labels([str(name) for name in state["labels"]])
         return task
-
-    @property
-    def num_outputs(self) -> int:
-        """Number of tags."""
-        return len(self._labels)
 
     @property
     def label_names(self) -> list[str]:
