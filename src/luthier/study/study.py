@@ -154,7 +154,8 @@ class Study:
         number = len(self.store.recipes(self.run_id))
         if number < len(self.first):
             recipe = self.first[number]
-            return Order(number, recipe, recipe.epochs, self._trial_seed(number))
+            # The run's own seed: what was trained before the study, such as a probe, is met again as it was.
+            return Order(number, recipe, recipe.epochs, self.seed)
         for order in self.strategy.ask(1):
             number = order.trial + len(self.first)
             return replace(order, trial=number, seed=self._trial_seed(number))
