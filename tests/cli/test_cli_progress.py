@@ -72,6 +72,27 @@ def test_a_terminal_gets_stage_budget_trial_best_and_the_last_trials():
     assert "failed: out of memory" in shown
 
 
+def test_several_trials_in_training_have_a_line_each():
+    console = terminal(no_color=True)
+    live = LiveProgress(console)
+    for number in range(3, 10):
+        live.trial_started(number, f"recipe-{number}.", 4)
+    for number in (4, 3, 4):
+        live.report(Report(number, 1 + (live.rows[number].epoch > 0), "running", 0.5), "accuracy")
+    live.step(0.4)
+    shown = drawn(live, console)
+    assert "7 trials together" in shown
+    assert "epoch 2 of 4, recipe-3." in shown and "epoch 3 of 4, recipe-4." in shown
+    assert "epoch 1 of 4, recipe-7." in shown and "recipe-8." not in shown
+    for number in range(4, 10):
+        live.report(Report(number, 4, "completed", 0.6), "accuracy")
+    live.step(0.5)
+    assert "together" not in drawn(live, console)
+    assert [row.number for row in live.training.values()] == [3]
+    live.finished(None)
+    assert "epoch" not in drawn(live, console).replace("epochs", "")
+
+
 def test_a_fresh_display_and_a_narrow_one_can_be_drawn():
     console = terminal()
     live = LiveProgress(console)

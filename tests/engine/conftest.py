@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import made
+from luthier.engine.cache import FeatureCache
 from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.engine import Engine
 from luthier.engine.inputs import Inputs
@@ -24,7 +26,7 @@ def make_engine(tiny_bert: source.Source, tmp_path: Path) -> Callable[..., Engin
     """Engines on the same data, each with its own checkpoints."""
     count = 0
 
-    def make(rows: int = 48) -> Engine:
+    def make(rows: int = 48, **options: Any) -> Engine:
         nonlocal count
         count += 1
         train = made.sentences(rows)
@@ -33,7 +35,9 @@ def make_engine(tiny_bert: source.Source, tmp_path: Path) -> Callable[..., Engin
         task = registry.get("text-classification")(columns)
         task.fit(train)
         inputs = Inputs(task, {"train": train, "validation": made.sentences(24, 1)}, tmp_path)
-        return Engine(inputs, {"tiny": tiny_bert}, Checkpoints(tmp_path / f"checkpoints-{count}"), "cpu")
+        checkpoints = Checkpoints(tmp_path / f"checkpoints-{count}")
+        options.setdefault("store", FeatureCache(None))
+        return Engine(inputs, {"tiny": tiny_bert}, checkpoints, "cpu", **options)
 
     return make
 

@@ -189,6 +189,7 @@ def made_story(count: int = 24, classes: list[str] | None = None) -> Story:
         command="luthier tune data/trec6 --budget 10m --seed 7",
         snippet="from transformers import pipeline\n\n"
         'classify = pipeline("text-classification", "runs/trec6/model")\nclassify("Who wrote Faust ?")',
+        notes=["Task: text-classification (column 'label').", "Rows: 4,634 train, 818 validation, 500 test."],
         next_commands=["luthier predict runs/trec6 questions.csv", "luthier tune data/trec6 --budget 1h"],
         created="2026-03-01",
     )

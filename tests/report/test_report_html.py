@@ -103,11 +103,6 @@ def test_hostile_texts_stay_texts() -> None:
     assert "\x00" not in text
 
 
-def test_a_file_with_lone_surrogates_is_written(tmp_path: Path) -> None:
-    path = html.write(hostile_story(), tmp_path / "report.html")
-    assert HOSTILE[3] in path.read_text(encoding="utf-8")
-
-
 def test_json_blocks_cannot_end_their_element() -> None:
     block = html.json_block({"a": "</script><!--", "b": "\u2028&"})
     assert not set(block) & set("<>&\u2028")
@@ -147,6 +142,31 @@ def test_worst_errors_of_images_are_pictures_from_the_root_only(tmp_path: Path) 
     story.image_root = str(root)
     assert list(html.thumbnails(story)) == [0]
     assert 'src="data:image/jpeg;base64,' in html.render(story)
+
+
+def section(text: str, name: str) -> str:
+    """The words of one section of a page."""
+    return " ".join(Page(text.split(f'<section id="{name}"')[1].split("</section>")[0]).words)
+
+
+def test_what_wants_something_done_stands_out_and_notes_do_not(usual: str) -> None:
+    story = made_story()
+    (_, warning), (_, info) = story.dataset.findings
+    outstanding, data = section(usual, "remarks"), section(usual, "data-check")
+    assert outstanding.index(story.diagnosis[0]) < outstanding.index(warning)
+    assert warning not in data and "1 thing to look at" in data
+    for note in (info, *story.notes):
+        assert note in data and note not in outstanding
+    assert "--drop-leaks" in outstanding
+
+
+def test_where_nothing_wants_anything_no_section_says_so() -> None:
+    story = made_story()
+    story.diagnosis, story.dataset.findings = [], [("info", "Rare rows.")]
+    text = html.render(story)
+    assert 'href="#remarks"' not in text and 'id="remarks"' not in text
+    assert "Rare rows." in section(text, "data-check") and "nothing to mend" in section(text, "data-check")
+    assert "nothing to mend" in section(html.render(bare_story()), "data-check")
 
 
 def test_the_best_trials_come_best_first_without_failures() -> None:

@@ -64,6 +64,11 @@ def test_text_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_any_text_is_written_as_it_is_but_lone_surrogates(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", 'row,input\r\n1,"two\nlines, \ud800ä"\n')
+    assert (tmp_path / "file").read_bytes() == 'row,input\r\n1,"two\nlines, ?ä"\n'.encode()
+
+
 def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     for name, created in (("a", "2026-01-01T00:00:00"), ("b", "2026-02-01T00:00:00")):
         (tmp_path / name).mkdir()

@@ -220,6 +220,26 @@ def test_a_run_is_continued_from_anywhere(
     pd.testing.assert_frame_equal(again.trials[["number", "score"]], before)
 
 
+@pytest.mark.parametrize("name", ["predictions.csv", "report.html"])
+def test_a_disk_that_fills_leaves_older_files_whole(
+    tiny_model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    result = run(made.sentences(60), tiny_model("bert"), tmp_path / "run", trials=1, baselines=[])
+    before = (result.folder / name).read_bytes()
+    original = Path.write_text
+
+    def full(self: Path, *args: Any, **also: Any) -> int:
+        if self.name.startswith(name):
+            raise OSError(28, "No space left on device")
+        return original(self, *args, **also)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(RunError, match=rf"{name}.*No space left"):
+        luthier.resume(result.folder, budget="+1m")
+    assert (result.folder / name).read_bytes() == before
+    assert not list(result.folder.glob("*.partial"))
+
+
 def test_data_that_changed_is_noticed(tiny_model: Tiny, tmp_path: Path) -> None:
     data = tmp_path / "data.csv"
     made.sentences(60).to_csv(data, index=False)

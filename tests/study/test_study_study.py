@@ -3,80 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from study_engine import SPACE, Engine, Listening, Quiet, make, nothing_held_back, table
 
 from luthier.engine.cost import Cost
 from luthier.errors import RunError
 from luthier.recipe import Recipe
-from luthier.search.random import Random
-from luthier.space import Space
-from luthier.study.budget import Budget
-from luthier.study.store import Store
-from luthier.study.study import Study
 from luthier.trial import Order, Report
-
-SPACE = Space.from_dict(
-    {"model": "m", "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}, "epochs": 3}
-)
-
-
-class Engine:
-    """Scores a recipe by its rate; an epoch takes a second of a made clock."""
-
-    def __init__(self, clock: list[float], fails: Callable[[int], bool] = lambda trial: False) -> None:
-        self.clock = clock
-        self.fails = fails
-        self.trained: list[Order] = []
-        self.kept: set[int] = set()
-        self.task = SimpleNamespace(metric="accuracy")
-        self.checkpoints = SimpleNamespace(keep=self.keep)
-
-    def keep(self, trials: set[int]) -> None:
-        self.kept = trials
-
-    def predict_cost(self, recipe: Recipe) -> Cost:
-        return Cost(0.0, 1.0)
-
-    def run(
-        self, orders: list[Order], *, halt: Callable[[], str | None], on_step: Callable[[float], None]
-    ) -> Iterator[Report]:
-        for order in orders:
-            self.trained.append(order)
-            if self.fails(order.trial):
-                yield Report(order.trial, 0, "failed", reason="made to fail")
-                continue
-            score = -math.log10(order.recipe.learning_rate)
-            for epoch in range(1, order.until + 1):
-                if reason := halt():
-                    yield Report(
-                        order.trial, epoch - 1, "stopped", score if epoch > 1 else math.nan, reason=reason
-                    )
-                    break
-                self.clock[0] += 1
-                yield Report(order.trial, epoch, "running", score, {"loss": 1.0}, 1.0)
-            else:
-                yield Report(order.trial, order.until, "completed", score, {"loss": 1.0}, best_epoch=1)
-
-
-class Quiet:
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *args: None
-
-
-def make(folder: Path, engine: Engine, run: str | None = None, **options: Any) -> Study:
-    store = Store(folder / "study.sqlite")
-    run = run or store.create_run(name="x")
-    budget = Budget(options.pop("budget", 1e6), clock=lambda: engine.clock[0])
-    return Study(store, run, Random(SPACE, 0), engine, budget, Quiet(), seed=1, **options)  # type: ignore[arg-type]
-
-
-def nothing_held_back(best: object) -> float:
-    return 0.0
 
 
 def test_it_ends_after_so_many_trials_and_keeps_the_best(tmp_path: Path) -> None:
@@ -136,52 +71,122 @@ def test_it_stops_when_asked(tmp_path: Path) -> None:
     assert table["reason"][1] == "you did"
 
 
-class Killed(BaseException):
-    """The process dies here."""
+def test_several_orders_are_begun_stored_and_run_at_once(tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
 
+    class Listener(Quiet):
+        def trial_started(self, number: int, describe: str, epochs: int) -> None:
+            assert list(study.store.trials(study.run_id)["status"]).count("running") == len(trials)
+            told.append(("started", number))
 
-@pytest.mark.parametrize("step", range(1, 12))
-def test_after_a_kill_the_trials_are_those_of_an_undisturbed_run(tmp_path: Path, step: int) -> None:
-    calm = make(tmp_path / "calm", Engine([0.0]), trials=4, first=[Recipe(model="m", epochs=1)])
-    calm.run(nothing_held_back)
+        def report(self, report: Report, metric: str) -> None:
+            told.append((report.status, report.trial))
 
-    class Dying(Engine):
-        def run(self, *args: Any, **also: Any) -> Iterator[Report]:
-            for report in super().run(*args, **also):
-                self.steps = getattr(self, "steps", 0) + 1
-                if self.steps == step:
-                    raise Killed
-                yield report
-
-    first = make(tmp_path / "killed", Dying([0.0]), trials=4, first=[Recipe(model="m", epochs=1)])
-    with pytest.raises(Killed):
-        first.run(nothing_held_back)
-    second = make(
-        tmp_path / "killed", Engine([0.0]), run=first.run_id, trials=4, first=[Recipe(model="m", epochs=1)]
-    )
-    second.run(nothing_held_back)
-    lasting = ["number", "status", "score", "epochs", "seed", "learning_rate", "best_epoch"]
-    assert (
-        calm.store.trials(calm.run_id)[lasting].to_dict()
-        == second.store.trials(second.run_id)[lasting].to_dict()
-    )
-    assert calm.best is not None and second.best is not None
-    assert calm.best.trial == second.best.trial
-
-
-def test_a_trial_that_kills_the_process_is_given_up(tmp_path: Path) -> None:
-    class Deadly(Engine):
-        def run(self, orders: list[Order], **also: Any) -> Iterator[Report]:
-            if orders[0].trial == 1:
-                raise Killed
-            yield from super().run(orders, **also)
-
-    study = make(tmp_path, Deadly([0.0]), trials=3)
-    for _ in range(4):
-        with pytest.raises(Killed):
-            study.run(nothing_held_back)
-        study = make(tmp_path, Deadly([0.0]), run=study.run_id, trials=3)
+    trials = range(3)
+    study = make(tmp_path, Engine([0.0]), trials=3, room=3, listener=Listener())
     study.run(nothing_held_back)
-    table = study.store.trials(study.run_id)
-    assert list(table["status"]) == ["completed", "failed", "completed"]
-    assert "died 4 times" in table["reason"][1]
+    assert study.engine.calls == [[0, 1, 2]]  # type: ignore[attr-defined]
+    started, running, completed = (
+        [(status, trial) for trial in trials] for status in ("started", "running", "completed")
+    )
+    last = [pair for trial in trials for pair in (running[trial], completed[trial])]
+    assert told == started + running * 2 + last
+
+
+def test_more_room_gives_the_trials_that_one_at_a_time_gives(tmp_path: Path) -> None:
+    first = [Recipe(model="m", epochs=2)]
+    studies = [make(tmp_path / str(room), Engine([0.0]), trials=7, first=first, room=room) for room in (1, 4)]
+    for study in studies:
+        study.run(nothing_held_back)
+    assert table(studies[0]) == table(studies[1])
+    assert studies[1].engine.calls == [[0, 1, 2, 3], [4, 5, 6]]  # type: ignore[attr-defined]
+
+
+def test_what_there_is_no_time_for_waits_and_comes_next(tmp_path: Path) -> None:
+    calm = make(tmp_path / "calm", Engine([0.0]), trials=6, room=4)
+    calm.run(nothing_held_back)
+    short = make(tmp_path / "short", Engine([0.0]), trials=6, room=4, budget=8.0)
+    short.run(nothing_held_back)
+    assert [(order.trial, order.until) for order in short.engine.trained] == [(0, 3), (1, 3), (2, 2)]  # type: ignore[attr-defined]
+    longer = make(tmp_path / "short", Engine([0.0]), run=short.run_id, trials=6, room=4)
+    longer.run(nothing_held_back)
+    assert longer.engine.calls == [[3], [4, 5]]  # type: ignore[attr-defined]
+    assert {name: table(longer)[name] for name in ("number", "learning_rate", "seed")} == {
+        name: table(calm)[name] for name in ("number", "learning_rate", "seed")
+    }
+
+
+def test_a_round_is_ended_before_the_next_is_asked_for(tmp_path: Path) -> None:
+    class Careful(Engine):
+        def predict_cost(self, recipe: Recipe) -> Cost:
+            return Cost(0.0, 2.0)
+
+    study = make(tmp_path, Careful([0.0]), room=4, trials=6, budget=18.5, strategy=Listening)
+    rooms: list[tuple[int, int]] = []
+    ask = study.strategy.ask
+
+    def asked(room: int) -> list[Order]:
+        rooms.append((room, len({one[0] for one in study.strategy.heard})))  # type: ignore[attr-defined]
+        return ask(room)
+
+    study.strategy.ask = asked  # type: ignore[method-assign]
+    study.run(nothing_held_back)
+    assert study.engine.calls == [[0, 1, 2], [3], [4], [5]]  # type: ignore[attr-defined]
+    assert rooms == [(4, 0), (2, 4)]
+
+
+def test_what_costs_nobody_knows_what_is_begun_alone(tmp_path: Path) -> None:
+    class Learning(Engine):
+        def predict_cost(self, recipe: Recipe) -> Cost | None:
+            return Cost(0.0, 1.0) if self.trained else None
+
+    study = make(tmp_path, Learning([0.0]), room=4, trials=5)
+    study.run(nothing_held_back)
+    assert study.engine.calls == [[0], [1, 2, 3], [4]]  # type: ignore[attr-defined]
+
+
+def test_all_in_training_stop_when_asked_each_with_what_it_has(tmp_path: Path) -> None:
+    engine = Engine([0.0])
+    study = make(tmp_path, engine, room=3, interrupted=lambda: "you did" if engine.clock[0] >= 2 else None)
+    study.run(nothing_held_back)
+    trials = study.store.trials(study.run_id)
+    assert list(trials["status"]) == ["stopped"] * 3
+    assert set(trials["reason"]) == {"you did"}
+    assert list(trials["score"] == 0.25) == [False, False, True]
+    assert {one.trial for one in study.finished} == {0, 1, 2}
+    assert study.store.unfinished_trials(study.run_id) == []
+
+
+def test_what_was_not_begun_when_it_stopped_leaves_no_trace_and_comes_next(tmp_path: Path) -> None:
+    calm = make(tmp_path / "calm", Engine([0.0]), trials=8, room=6)
+    calm.run(nothing_held_back)
+    engine = Engine([0.0])
+    stopped = make(
+        tmp_path / "stopped", engine, trials=8, room=6,
+        interrupted=lambda: "you did" if engine.clock[0] >= 9 else None,
+    )  # fmt: skip
+    stopped.run(nothing_held_back)
+    assert list(stopped.store.trials(stopped.run_id)["number"]) == [0, 1, 2]
+    later = make(tmp_path / "stopped", Engine([0.0]), run=stopped.run_id, trials=8, room=6)
+    later.run(nothing_held_back)
+    assert later.engine.calls == [[3, 4, 5], [6, 7]]  # type: ignore[attr-defined]
+    assert table(later) == table(calm)
+
+
+def test_a_stop_before_any_result_is_no_failure(tmp_path: Path) -> None:
+    class Hasty(Engine):
+        def salvage(self, order: Order) -> float:
+            return math.nan
+
+    engine = Hasty([0.0], stack=4)
+    study = make(tmp_path, engine, room=4)
+    study.interrupted = lambda: "you did" if engine.calls else None
+    study.run(nothing_held_back)
+    assert list(study.store.trials(study.run_id)["status"]) == ["stopped"] * 4
+    assert study.best is None
+
+
+def test_when_nothing_works_together_it_gives_up_too(tmp_path: Path) -> None:
+    study = make(tmp_path, Engine([0.0], fails=lambda trial: True), trials=100, room=4)
+    with pytest.raises(RunError, match=r"first 4 trials all failed.*made to fail"):
+        study.run(nothing_held_back)

@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tasks_fakes import CharacterProcessor, text_frame
 
 from luthier.tasks import conformance
+from luthier.tasks.base import Batch
 from luthier.tasks.conformance import Case
+from luthier.tasks.examples import TextExamples
 from luthier.tasks.text_classification import TextClassification
 
 
@@ -46,6 +49,27 @@ class HalfPrecision(TextClassification):
         return [output.astype(np.float16) for output in super().outputs(logits, batch)]
 
 
+class CountsRows(TextClassification):
+    def encode(self, frame: pd.DataFrame, processor: Any, **options: Any) -> TextExamples:
+        class Counted(TextExamples):
+            def fingerprint(self) -> str:
+                return str(len(self))
+
+        examples = super().encode(frame, processor, **options)
+        return Counted(examples.ids, examples.targets, examples.pad_id, examples.cut)
+
+
+class HandsOutSortedTargets(TextClassification):
+    def encode(self, frame: pd.DataFrame, processor: Any, **options: Any) -> TextExamples:
+        class Sorted(TextExamples):
+            def batch(self, indices: np.ndarray) -> Batch:
+                batch = super().batch(indices)
+                return Batch(batch.inputs, batch.targets.sort().values, indices)
+
+        examples = super().encode(frame, processor, **options)
+        return Sorted(examples.ids, examples.targets, examples.pad_id, examples.cut)
+
+
 @pytest.mark.parametrize(
     ("task", "check"),
     [
@@ -55,6 +79,8 @@ class HalfPrecision(TextClassification):
         (Averages, conformance.check_statistics_add_up),
         (WrongWay, conformance.check_right_scores_best),
         (HalfPrecision, conformance.check_encoded_shapes),
+        (CountsRows, conformance.check_examples_are_known_again),
+        (HandsOutSortedTargets, conformance.check_examples_are_known_again),
     ],
 )
 def test_checks_catch(task: type[TextClassification], check: Callable[[Case], None]) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from tasks_fakes import CharacterProcessor, SquareProcessor, image_frame
 
 from luthier.errors import DataError
-from luthier.tasks.examples import Ragged, encode_images, encode_texts, encode_words
+from luthier.tasks.examples import Ragged, TextExamples, encode_images, encode_texts, encode_words
 
 PROCESSOR = CharacterProcessor(max_length=8)
 
@@ -91,3 +91,43 @@ def test_a_broken_image_is_named_with_its_row(cell: object, tmp_path: Path) -> N
         encode_images([cell], str(tmp_path), np.zeros(1, int), SquareProcessor(), None, [17])
     if isinstance(cell, str):
         assert cell in str(caught.value)
+
+
+def test_examples_are_told_apart_by_their_inputs_alone(tmp_path: Path) -> None:
+    texts = ["abc def", "ghi"]
+    first = encode_texts(texts, np.arange(2), PROCESSOR, None)
+    known = first.fingerprint()
+    assert encode_texts(texts, np.array([5, 6]), PROCESSOR, 8).fingerprint() == known
+    assert encode_texts(texts[::-1], np.arange(2), PROCESSOR, None).fingerprint() != known
+    # The same tokens, otherwise shared out.
+    ids = first.ids.values
+    shifted = [ids[:3], ids[3:]]
+    assert TextExamples(shifted, np.arange(2), PROCESSOR.pad_id, np.zeros(2)).fingerprint() != known
+    part = first.take(np.array([1]))
+    assert part.fingerprint() == encode_texts(["ghi"], np.arange(1), PROCESSOR, None).fingerprint() != known
+    words = encode_words([["abc", "def"], ["ghi"]], [np.zeros(2, int), np.zeros(1, int)], PROCESSOR, None)
+    assert words.fingerprint() == known
+    assert words.take(np.array([1])).fingerprint() == part.fingerprint()
+
+
+def test_images_are_told_apart_by_pixels_and_normalisation(tmp_path: Path) -> None:
+    class Brighter(SquareProcessor):
+        def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+            return super().normalise(pixels) + 0.1
+
+    cells = image_frame(tmp_path)["image"][:3]
+
+    def fingerprint(cells: object, processor: SquareProcessor, size: int | None = None) -> str:
+        rows = range(1, 4)
+        return encode_images(cells, str(tmp_path), np.zeros(3, int), processor, size, rows).fingerprint()
+
+    known = fingerprint(list(cells), SquareProcessor())
+    assert fingerprint(list(cells), SquareProcessor(), 8) == known
+    others = [
+        fingerprint(list(cells)[::-1], SquareProcessor()),
+        fingerprint(list(cells), Brighter()),
+        fingerprint(list(cells), SquareProcessor(), 16),
+    ]
+    assert len({known, *others}) == 4
+    empty = encode_images([], str(tmp_path), np.zeros(0, int), SquareProcessor(), None, [])
+    assert empty.fingerprint() != known

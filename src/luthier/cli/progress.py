@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from luthier.run.progress import Progress
     from luthier.trial import Report
 
-SHOWN = 5  # trials in the live table
+SHOWN = 5  # trials in training, and trials in the table of the last ones
 BAR = 32  # characters
 
 
@@ -61,7 +61,7 @@ class Board:
         self.metric = ""
         self.rows: dict[int, Row] = {}
         self.best: Row | None = None
-        self.current: int | None = None
+        self.training: dict[int, Row] = {}
         self.done = 0.0
         self._spent = 0.0
         self._budget = math.nan
@@ -90,13 +90,14 @@ class Board:
         """Something worth knowing happened."""
 
     def trial_started(self, number: int, describe: str, epochs: int) -> None:
-        """A trial begins, or goes on to more epochs."""
+        """A trial begins, or goes on to more epochs; others may be in training with it."""
         row = self.rows.setdefault(number, Row(number, describe, epochs))
         row.epochs, row.status = epochs, "running"
-        self.current, self.done = number, 0.0
+        self.training[number] = row
+        self.done = 0.0
 
     def step(self, done: float) -> None:
-        """Share of the current trial that is done, in 0..1."""
+        """Share that is done of what is in training, in 0..1."""
         self.done = min(1.0, max(0.0, done))
 
     def report(self, report: Report, metric: str) -> None:
@@ -110,8 +111,8 @@ class Board:
             row.value = report.metrics.get(metric, report.score)
             if self.best is None or not self.best.score >= row.score:
                 self.best = row
-        if report.status != "running" and self.current == report.trial:
-            self.current = None
+        if report.status != "running":
+            self.training.pop(report.trial, None)
 
     def time(self, spent: float, budget: float) -> None:
         """Seconds spent, of the whole budget."""
@@ -119,7 +120,8 @@ class Board:
 
     def finished(self, result: Any) -> None:
         """The run is over; its result is printed elsewhere."""
-        self.stage_name, self.current = "done", None
+        self.stage_name = "done"
+        self.training.clear()
 
 
 class PlainProgress(Board):
@@ -153,7 +155,7 @@ class PlainProgress(Board):
 
 
 class LiveProgress(Board):
-    """A display that stays in its place: stage, budget, current trial, best so far, the last few trials."""
+    """A display that stays in its place: stage, budget, trials in training, best so far, the last few."""
 
     def __init__(self, screen: Console) -> None:
         super().__init__()
@@ -183,10 +185,7 @@ class LiveProgress(Board):
                     "budget", self.spent / self.budget, f"{self.left} of {format_duration(self.budget)}"
                 )
             )
-        if self.current is not None and self.current in self.rows:
-            row = self.rows[self.current]
-            epoch = f"epoch {min(row.epoch + 1, row.epochs)} of {row.epochs}"
-            parts.append(self._line(f"trial {row.number}", self.done, f"{epoch}, {row.describe}"))
+        parts += self._in_training()
         if self.best is not None:
             found = (
                 f"{self.metric} {decimal(self.best.value)}, trial {self.best.number}: {self.best.describe}"
@@ -198,6 +197,18 @@ class LiveProgress(Board):
         if recent:
             parts.append(self._table(recent))
         return Group(*parts)
+
+    def _in_training(self) -> list[RenderableType]:
+        """A line for a trial alone; of several, one for all of them and one for each of the first few."""
+        rows = list(self.training.values())
+        lines = []
+        if len(rows) > 1:
+            lines.append(self._line("training", self.done, f"{len(rows)} trials together"))
+        for row in rows[:SHOWN]:
+            share = self.done if len(rows) == 1 else row.epoch / max(1, row.epochs)
+            epoch = f"epoch {min(row.epoch + 1, row.epochs)} of {row.epochs}"
+            lines.append(self._line(f"trial {row.number}", share, f"{epoch}, {row.describe}"))
+        return lines
 
     def _line(self, name: str, share: float, said: str) -> RenderableType:
         from rich.progress_bar import ProgressBar

@@ -29,7 +29,8 @@ class Finding:
     """One thing found in a dataset.
 
     Attributes:
-        severity: An error stops before training; a warning goes to the report; info is for who asks.
+        severity: An error stops before training; a warning wants something done, and stands out in the
+            report; info is a note on the data.
         code: A fixed short name of the kind of finding.
         message: A sentence for the user, with counts and the first row numbers.
         rows: All row numbers (``__row__``) concerned, in ``split``.

@@ -5,49 +5,41 @@ What it shares between trials shows in the clock, never in the numbers.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from luthier.engine import prefix
+from luthier.engine.cache import FeatureCache, default_folder
 from luthier.engine.checkpoint import Checkpoints
-from luthier.engine.cost import FORWARD, Cost, CostModel, relative_cost
+from luthier.engine.cost import Cost, CostModel, profile
+from luthier.engine.forward import predict
+from luthier.engine.group import Group, explain
 from luthier.engine.inputs import Inputs, Split
+from luthier.engine.memory import MemoryModel, available
+from luthier.engine.plan import even, plan, structure
 from luthier.engine.precision import autocast_dtype, choose_device
-from luthier.engine.train import Diverged, Halted, Training, never, predict
-from luthier.errors import LuthierError, RunError
+from luthier.engine.setting import Setting
+from luthier.engine.sharing import Sharing, shares
+from luthier.engine.state import Halted
+from luthier.engine.train import never
+from luthier.engine.watchdog import Watchdog
+from luthier.errors import RunError
 from luthier.models.network import Network, build
 from luthier.models.source import Source
 from luthier.recipe import Recipe
 from luthier.trial import Order, Report, Status
 
-# Cached features may take this much memory; beyond it the body runs again in every epoch.
-CACHE_BYTES = 4 * 2**30
-
-
-@dataclass
-class _Live:
-    """A trial in training, with the weights of its best epoch, kept in main memory until its order ends."""
-
-    order: Order
-    training: Training
-    units: float | None
-    best_score: float = -math.inf
-    best_epoch: int = 0
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    best_state: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    def improve(self, score: float, metrics: dict[str, float]) -> None:
-        """Keeps this epoch's weights if it scores better; of equal scores the one with the lower loss."""
-        tied = score == self.best_score and metrics["loss"] < self.best_metrics["loss"]
-        if score > self.best_score or tied:
-            state = self.training.network.trained_state()
-            self.best_state = {name: value.detach().cpu().clone() for name, value in state.items()}
-            self.best_score, self.best_epoch, self.best_metrics = score, self.training.epoch, metrics
+# Examples that a model's speed is measured on.
+SAMPLE = 32
+# Heads on cached vectors that are trained together: they take next to no memory.
+HEADS = 1024
+# Most trials of other kinds in a stack, on an accelerator and on a CPU; see docs/engine.md for the measurements.
+STACK = (64, 8)
 
 
 class Engine:
@@ -56,136 +48,129 @@ class Engine:
     Args:
         inputs: The encoded training and validation splits.
         sources: Models by the name that recipes use.
-        checkpoints: Where the best weights of each trial go.
+        checkpoints: Where the best weights of each trial go, and the states of paused ones.
         device: ``auto``, ``cpu``, ``cuda``, ``mps`` or a torch device string.
+        store: Keeps the frozen outputs of models; by default in memory and in the user's cache folder.
+        dtype: Of kept states: ``float16``, ``bfloat16`` or ``float32``.
+        arithmetic: Type to train in; float64 is there for proofs.
+        stack: Largest number of trials in a stack, or None for as many as pay and fit.
+        note: Told what a person should know.
 
     Raises:
         SettingError: The device is not there.
     """
 
     def __init__(
-        self, inputs: Inputs, sources: dict[str, Source], checkpoints: Checkpoints, device: str = "auto"
-    ) -> None:
+        self, inputs: Inputs, sources: dict[str, Source], checkpoints: Checkpoints, device: str = "auto", *,
+        store: FeatureCache | None = None, dtype: str = "float16", arithmetic: torch.dtype = torch.float32,
+        stack: int | None = None, note: Callable[[str], None] = lambda text: None,
+    ) -> None:  # fmt: skip
         self.inputs = inputs
         self.task = inputs.task
         self.sources = sources
         self.checkpoints = checkpoints
         self.device = choose_device(device)
+        self.arithmetic = arithmetic
+        self.stack = stack
         self.cost = CostModel()
+        self.watchdog = Watchdog()
+        self.sharing = Sharing(inputs, store or FeatureCache(default_folder()), self.device, dtype)
+        self._note = note
+        self.memory = MemoryModel()
+        self._said: set[str] = set()
+        self._met: set[tuple[str, int | None]] = set()
         self._blocks: dict[str, int] = {}
-        self._features: dict[tuple[object, ...], prefix.Features] = {}
-        self._paused: dict[int, _Live] = {}
+        self._reached: dict[int, int] = {}
 
     def run(
         self,
-        orders: list[Order],
+        orders: Sequence[Order],
         *,
         halt: Callable[[], str | None] = never,
         on_step: Callable[[float], None] | None = None,
     ) -> Iterator[Report]:
-        """Carries out orders, one after the other, each closed by one report that is not ``running``.
+        """Carries out orders; each is closed by one report that is not ``running``.
 
-        The weights of a trial's best epoch are on disk before its closing report is given. A trial that
-        diverges, runs out of memory or raises is a result with a reason. One that is halted before its first
-        epoch ended is evaluated as it stands, so that whatever was trained is of use.
+        Orders that can share work are trained together, and their reports come interleaved. The weights of a
+        trial's best epoch are on disk before its closing report is given. A trial that diverges, hangs, runs out of
+        memory or raises is a result with a reason. One that is halted before its first epoch ended is evaluated as it
+        stands, so that whatever was trained is of use.
 
         Args:
-            orders: Of new trials, or of ones that were left at an earlier epoch in this process.
-            halt: Asked before each step; a reason stops the trial, and those that would follow.
-            on_step: Told the share of the trial that is done.
+            orders: Of new trials, or of ones that were left at an earlier epoch.
+            halt: Asked before each step; a reason stops the trials in training, and those that would follow.
+            on_step: Told the share that is done of what is in training.
 
         Raises:
             RunError: What no other trial would survive either, such as a full disk.
         """
-        for order in orders:
-            yield from self._run(order, halt, on_step)
+        groups = plan(orders, self._epoch)
+        for index, group in enumerate(groups):
+            reason = halt() if index else None
+            if reason is None:
+                yield from self._run(group, self._depths(orders), halt, on_step)
+            else:
+                yield from self._never_begun(group, "stopped", reason)
 
     def _run(
-        self, order: Order, halt: Callable[[], str | None], on_step: Callable[[float], None] | None
-    ) -> Iterator[Report]:
-        started = time.perf_counter()
-        live = self._paused.pop(order.trial, None)
-        status: Status = "completed"
-        reason, finished = "", 0
+        self, orders: list[Order], also: dict[str, set[int]], halt: Callable[[], str | None],
+        on_step: Callable[[float], None] | None,
+    ) -> Iterator[Report]:  # fmt: skip
+        """Orders of one structure, in as many stacks as it takes."""
+        clock = time.perf_counter()
+        recipe = orders[0].recipe
         try:
-            live = live or self._start(order)
-            training, patience = live.training, order.recipe.patience
-            finished = training.epoch
-            while training.epoch < min(order.until, order.recipe.epochs):
-                result = training.run_epoch(halt, on_step)
-                finished = result.epoch
-                score = self.task.score(result.metrics)
-                live.improve(score, result.metrics)
-                self._observe(live, result.seconds)
-                seconds, started = time.perf_counter() - started, time.perf_counter()
-                yield Report(
-                    order.trial, finished, "running", score, result.metrics, seconds, result.peak_memory
-                )
-                if patience is not None and finished - live.best_epoch >= patience:
-                    reason = f"no better validation score for {patience} epochs"
-                    break
-        except Halted as halted:
-            status, reason = "stopped", str(halted)
-            if live is not None and live.best_epoch == 0 and (partial := self._salvage(live)) is not None:
-                finished, score = live.training.epoch, self.task.score(partial)
-                seconds, started = time.perf_counter() - started, time.perf_counter()
-                yield Report(order.trial, finished, "running", score, partial, seconds)
-        except Diverged as diverged:
-            status, reason = "failed", f"diverged: {diverged}"
+            setting = self._setting([order.recipe for order in orders], also[recipe.model], halt)
+            size = self._size(setting, orders)
         except RunError:
             raise
-        except Exception as error:  # Whatever happened to this trial, the others go on.
-            status, reason = "failed", explain(error)
-        seconds = time.perf_counter() - started
-        yield self._close(order, live, status, reason, finished, seconds)
+        except Exception as error:  # Whatever happened to these trials, the others go on.
+            halted = isinstance(error, Halted)
+            reason = str(error) if halted else explain(error)
+            yield from self._never_begun(orders, "stopped" if halted else "failed", reason, clock)
+            return
+        for index, part in enumerate(even(orders, size)):
+            if index and (reason := halt() or ""):
+                yield from self._never_begun(part, "stopped", reason)
+                continue
+            observe = partial(self._observe, setting)
+            group = Group(setting, self.checkpoints, self._reached, observe, self._say, halt, on_step, clock)
+            yield from group.run(part)
+            clock = time.perf_counter()
 
-    def _close(
-        self, order: Order, live: _Live | None, status: Status, reason: str, finished: int, seconds: float
-    ) -> Report:
-        """The closing report, after the best weights are on disk; a trial that is to go further is kept."""
-        if live is None:
-            return Report(order.trial, finished, status, seconds=seconds, reason=reason)
-        usable = status != "failed" and live.best_epoch > 0
-        if usable:
-            self.checkpoints.save(order.trial, live.best_state)
-        if status == "completed" and not reason and order.until < order.recipe.epochs:
-            self._paused[order.trial] = live
-        network = live.training.network
-        return Report(
-            order.trial,
-            finished,
-            status,
-            score=live.best_score if usable else math.nan,
-            metrics=live.best_metrics if usable else {},
-            seconds=seconds,
-            reason=reason,
-            best_epoch=live.best_epoch if usable else 0,
-            trainable=sum(p.numel() for p in network.trainable().values()),
-            parameters=sum(p.numel() for p in network.parameters()),
-        )
+    def _never_begun(
+        self, orders: Sequence[Order], status: Status, reason: str, clock: float | None = None
+    ) -> Iterator[Report]:
+        seconds = 0.0 if clock is None else (time.perf_counter() - clock) / len(orders)
+        for order in orders:
+            yield Report(order.trial, self._epoch(order.trial), status, seconds=seconds, reason=reason)
 
-    def predict_cost(self, recipe: Recipe) -> Cost | None:
-        """What a recipe will cost, or None before anything of its model was measured.
+    def predict_cost(self, recipe: Recipe, size: int = 1) -> Cost | None:
+        """What a recipe will cost, or None before its model was seen.
 
-        A probe pays once, for the features that no earlier one left, and next to nothing for its epochs.
+        Args:
+            recipe: What would be trained.
+            size: Trials in its stack; the cost is that of one of them.
         """
-        seconds = self.epoch_seconds(recipe)
-        if seconds is None or not may_be_cached(recipe):
-            return None if seconds is None else Cost(0.0, seconds)
-        return Cost(0.0 if self._feature_key(recipe, "train") in self._features else seconds, 0.0)
-
-    def epoch_seconds(self, recipe: Recipe) -> float | None:
-        """Seconds of an epoch if nothing is cached: for a probe, one forward pass over the training data."""
         source = self.sources[recipe.model]
         if source.fingerprint not in self._blocks:
             return None
-        return self.cost.predict(source, recipe, self._units(recipe))
+        depth = self._depth(recipe)
+        cached = shares(recipe) and self.sharing.known(source, recipe, "train", depth)
+        return self.cost.predict(
+            source.fingerprint, recipe, size=size, cached=cached, **self._work(recipe, depth)
+        )
+
+    def epoch_seconds(self, recipe: Recipe) -> float | None:
+        """Seconds of an epoch if nothing is cached: for a probe, one forward pass over all rows."""
+        cost = self.predict_cost(recipe)
+        return cost and cost.total(1)
 
     def network(self, recipe: Recipe, seed: int, trial: int | None = None) -> Network:
         """A recipe's network as it starts, or with a trial's trained weights."""
         task, source = self.task, self.sources[recipe.model]
         network = build(source, recipe, level=task.level, num_outputs=task.num_outputs, seed=seed)
-        self._blocks[source.fingerprint] = network.num_blocks
+        self._meet(network, recipe)
         if trial is not None:
             network.load_trained_state(self.checkpoints.load(trial))
         return network
@@ -193,93 +178,100 @@ class Engine:
     def outputs(self, network: Network, recipe: Recipe, split: Split) -> list[np.ndarray]:
         """Outputs of a trained network on a split, in its order."""
         dtype = autocast_dtype(self.device, recipe.precision)
-        return predict(network, self.task, split.examples, self.device, dtype=dtype)
+        return predict(network, self.task, split.examples, self.device, dtype=dtype)[0]
 
     def features(self, recipe: Recipe, name: str, network: Network | None = None) -> prefix.Features:
-        """The frozen outputs of a recipe's body on a split, computed once.
+        """The frozen outputs of a recipe's whole body on a split, computed once.
 
         Args:
             recipe: A probe; its model, pooling and preprocessing count.
             name: The split.
             network: One that was built for the recipe already, to save building another.
         """
-        key = self._feature_key(recipe, name)
-        if key not in self._features:
-            network = network or self.network(recipe, seed=0)
-            source = self.sources[recipe.model]
-            examples = self.inputs.split(name, source, recipe).examples
-            started = time.perf_counter()
-            self._features[key] = prefix.compute(network, examples, self.device)
-            if name == "train":
-                # One forward pass over the training data: the first word on what deeper recipes will cost.
-                share = self._units(recipe) / FORWARD
-                self.cost.guess(source, (time.perf_counter() - started) / share)
-        return self._features[key]
+        network = network or self.network(recipe, seed=0)
+        return self.sharing.features(network, self.sources[recipe.model], recipe, name, 0)
 
-    def _start(self, order: Order) -> _Live:
-        recipe, source = order.recipe, self.sources[order.recipe.model]
-        network = self.network(recipe, order.seed)
-        train = self.inputs.split("train", source, recipe)
-        validation = self.inputs.split("validation", source, recipe)
-        weights = self.task.class_weights(train.targets) if recipe.class_weights == "balanced" else None
-        cached = self._cacheable(recipe, network, train, validation)
-        training = Training(
-            network,
-            recipe,
-            self.task,
-            self.features(recipe, "train", network) if cached else train.examples,
-            self.features(recipe, "validation", network) if cached else validation.examples,
-            validation.targets,
-            seed=order.seed,
-            device=self.device,
-            class_weights=weights,
+    def _setting(self, recipes: list[Recipe], also: set[int], halt: Callable[[], str | None]) -> Setting:
+        source = self.sources[recipes[0].model]
+        setting = Setting(
+            self.inputs, source, recipes, self.sharing, device=self.device, watchdog=self.watchdog, also=also,
+            halt=halt, arithmetic=self.arithmetic, meet=self._meet, resume=self.checkpoints.resume,
+        )  # fmt: skip
+        cost = self.cost.predict(
+            source.fingerprint, setting.recipe, cached=True, **self._work(setting.recipe, setting.depth)
         )
-        return _Live(order, training, None if cached else self._units(recipe))
+        if cost is not None:
+            setting.step_seconds = cost.each * setting.recipe.batch_size / max(1, len(setting.train))
+        return setting
 
-    def _observe(self, live: _Live, seconds: float) -> None:
-        """Teaches the cost model; an epoch on cached features says nothing of the model's speed."""
-        if live.units is not None:
-            recipe = live.order.recipe
-            self.cost.observe(self.sources[recipe.model], recipe, live.units, seconds)
-
-    def _units(self, recipe: Recipe) -> float:
+    def _meet(self, network: Network, recipe: Recipe) -> None:
+        """Times a model that is seen for the first time, so that costs can be told before anything is trained."""
         source = self.sources[recipe.model]
-        native = getattr(self.inputs.processor(source), "image_size", None)
-        return relative_cost(recipe, self._blocks[source.fingerprint], native)
+        size = recipe.image_size
+        if (source.fingerprint, size) in self._met:
+            return
+        examples = self.inputs.split("train", source, recipe).examples
+        middle = np.argsort(examples.lengths, kind="stable")[len(examples) // 2 :][:SAMPLE]
+        self.cost.note(source.fingerprint, profile(network, examples.batch(middle).inputs, self.device))
+        self._blocks[source.fingerprint] = network.num_blocks
+        self._met.add((source.fingerprint, size))
 
-    def _feature_key(self, recipe: Recipe, name: str) -> tuple[object, ...]:
-        return (name, *Inputs.key(self.sources[recipe.model], recipe), recipe.pooling, recipe.init)
+    def _depth(self, recipe: Recipe) -> int:
+        """Depth of the deepest parameter that a recipe trains; see `Network.cut`."""
+        blocks = self._blocks[self.sources[recipe.model].fingerprint]
+        deepest = {"probe": 0, "last_k": min(recipe.last_k, blocks), "lora": blocks}
+        return deepest.get(recipe.adaptation, blocks + 1)
 
-    def _cacheable(self, recipe: Recipe, network: Network, *splits: Split) -> bool:
-        """Whether every epoch would compute the same features, and they fit in memory."""
-        if not may_be_cached(recipe):
-            return False
-        rows = sum(
-            int(split.examples.lengths.sum()) if self.task.level == "token" else len(split.examples)
-            for split in splits
-        )
-        return rows * network.width * 4 <= CACHE_BYTES
+    def _depths(self, orders: Sequence[Order]) -> dict[str, set[int]]:
+        """For each model the depths whose frozen outputs the orders will want, to be filled by one pass."""
+        found: dict[str, set[int]] = {order.recipe.model: set() for order in orders}
+        for order in orders:
+            if shares(order.recipe):
+                # Depths are counted from the top, and so are known without knowing the model.
+                found[order.recipe.model].add(
+                    order.recipe.last_k if order.recipe.adaptation == "last_k" else 0
+                )
+        return found
 
-    def _salvage(self, live: _Live) -> dict[str, float] | None:
-        """Evaluates a training halted before its first epoch ended, so that what was trained is of use."""
-        try:
-            metrics = live.training.evaluate()
-        except Diverged:
-            return None
-        live.improve(self.task.score(metrics), metrics)
-        return metrics
+    def _work(self, recipe: Recipe, depth: int) -> dict[str, Any]:
+        """What the cost model asks of a recipe."""
+        rows = {name: len(frame) for name, frame in self.inputs.frames.items()}
+        blocks = self._blocks[self.sources[recipe.model].fingerprint]
+        return {
+            "cut": depth, "rows": rows["train"], "validation_rows": rows["validation"],
+            "cacheable": shares(recipe) and depth < blocks,
+        }  # fmt: skip
 
+    def _observe(self, setting: Setting, recipe: Recipe, size: int, seconds: float) -> None:
+        """Teaches the cost model what an epoch took."""
+        work = self._work(recipe, setting.depth) | {"cacheable": setting.cached}
+        self.cost.observe(setting.source.fingerprint, recipe, size, seconds, **work)
 
-def may_be_cached(recipe: Recipe) -> bool:
-    """Whether the body's outputs are the same in every epoch, and in other trials."""
-    return recipe.adaptation == "probe" and recipe.augmentation == "none" and recipe.init == "pretrained"
+    def _size(self, setting: Setting, orders: Sequence[Order]) -> int:
+        """How many of these trials go in a stack: as many as pay and fit in memory."""
+        if self.stack is not None:
+            return self.stack
+        if setting.closed_form:
+            return HEADS
+        cap = min(len(orders), STACK[self.device.type == "cpu"])
+        if cap == 1:
+            return 1
+        recipe, shape = setting.recipe, structure(setting.recipe)
+        largest = self.memory.activations(shape)
+        if largest is None:
+            self.memory.note(shape, *setting.measure())
+        fitting = self.memory.largest_size(
+            shape, trainable=setting.trainable, optimizer="adamw", cap=cap, available=available(self.device),
+            batch=-(-recipe.batch_size // recipe.accumulate),
+        )  # fmt: skip
+        return self.cost.best_size(setting.source.fingerprint, recipe, fitting)
 
+    def _epoch(self, trial: int) -> int:
+        """Epochs that a trial has behind it."""
+        return self._reached.get(trial, 0)
 
-def explain(error: BaseException) -> str:
-    """A failed trial's reason in one line."""
-    text = " ".join(str(error).split()) or "no message"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
-        return f"out of memory: {text[:200]}"
-    if isinstance(error, LuthierError):
-        return text
-    return f"{type(error).__name__}: {text[:300]}"
+    def _say(self, text: str) -> None:
+        """Says something once."""
+        if text not in self._said:
+            self._said.add(text)
+            self._note(text)

@@ -7,12 +7,11 @@ that is the difference between the two Adams (Loshchilov & Hutter 2019, algorith
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 
-from luthier.models.network import Network
 from luthier.recipe import Recipe
 
 
@@ -68,29 +67,34 @@ def rate_factor(schedule: str, step: int, total: int, warmup: float) -> float:
 
 
 class Updater:
-    """One network's optimizer: everything between a backward pass and the next forward pass.
+    """One trial's optimizer: everything between a backward pass and the next forward pass.
 
     Args:
-        network: Its trainable parameters are grouped by depth.
+        parameters: What is trained, by name. In a stack these are views of the trial's slices.
+        depth: How far below the output a parameter lies; see `Network.depth`.
         recipe: Optimizer, rates, decay, penalties, clipping and schedule.
         total_steps: Steps of the whole training, for the schedule.
+        start: The weights that L2-SP pulls to, by name; only asked for with ``l2_start``.
     """
 
-    def __init__(self, network: Network, recipe: Recipe, total_steps: int) -> None:
+    def __init__(
+        self, parameters: Mapping[str, torch.nn.Parameter], depth: Callable[[str], int], recipe: Recipe,
+        total_steps: int, start: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:  # fmt: skip
         self.recipe = recipe
         self.total_steps = total_steps
         self.step_count = 0
-        self.groups = _groups(network, recipe)
+        self.named = dict(parameters)
+        self.parameters = list(self.named.values())
+        self.groups = _groups(self.named, depth, recipe)
         self.optimizer = _optimizer(self.groups, recipe)
-        self.parameters = [p for group in self.groups for p in group["params"]]
         self._decayed = [p for group in self.groups if group["decay"] for p in group["params"]]
         # L2-SP pulls only what has a meaningful start: a new head starts from noise
         # (Li et al. 2018, section 3).
         self._started = [
-            (p, p.detach().clone())
-            for group in self.groups
-            if recipe.l2_start > 0 and group["depth"] > 0
-            for p in group["params"]
+            (parameter, start[name])
+            for name, parameter in self.named.items()
+            if start is not None and recipe.l2_start > 0 and depth(name) > 0
         ]
 
     def step(self) -> None:
@@ -116,6 +120,24 @@ class Updater:
         self.optimizer.zero_grad(set_to_none=True)
         self.step_count += 1
 
+    def state(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Copies of the optimizer's tensors, by parameter name, then by torch's name for them."""
+        return {
+            name: {
+                key: value.detach().clone()
+                for key, value in self.optimizer.state[parameter].items()
+                if isinstance(value, torch.Tensor)
+            }
+            for name, parameter in self.named.items()
+            if parameter in self.optimizer.state
+        }
+
+    def load(self, state: Mapping[str, Mapping[str, torch.Tensor]], steps: int) -> None:
+        """Goes on from what `state` gave after so many steps; the tensors are taken over, not copied."""
+        self.step_count = steps
+        for name, tensors in state.items():
+            self.optimizer.state[self.named[name]] = dict(tensors)
+
     def _penalise(self) -> None:
         if self.recipe.l1 > 0:
             for parameter in self._decayed:
@@ -126,21 +148,23 @@ class Updater:
                 parameter.grad.add_(parameter - start, alpha=self.recipe.l2_start)
 
 
-def _groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
+def _groups(
+    named: Mapping[str, torch.nn.Parameter], depth: Callable[[str], int], recipe: Recipe
+) -> list[dict[str, Any]]:
     """Groups of equal depth and decay.
 
     The top block trains at the recipe's rate, lower ones at decayed rates, the head at its ratio.
     """
     groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in network.trainable().items():
+    for name, parameter in named.items():
         # Biases and norm weights are not shrunk: pulling them to zero changes the function's offset, not its
         # complexity.
-        groups.setdefault((network.depth(name), parameter.ndim > 1), []).append(parameter)
+        groups.setdefault((depth(name), parameter.ndim > 1), []).append(parameter)
     made = []
-    for (depth, decay), parameters in sorted(groups.items()):
-        scale = recipe.head_lr_ratio if depth == 0 else recipe.layer_decay ** (depth - 1)
+    for (level, decay), parameters in sorted(groups.items()):
+        scale = recipe.head_lr_ratio if level == 0 else recipe.layer_decay ** (level - 1)
         peak = recipe.learning_rate * scale
-        made.append({"params": parameters, "lr": peak, "peak": peak, "depth": depth, "decay": decay})
+        made.append({"params": parameters, "lr": peak, "peak": peak, "depth": level, "decay": decay})
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -55,6 +56,30 @@ class Member:
     state: TrialState
     start: dict[str, torch.Tensor] = field(default_factory=dict)
     class_weights: torch.Tensor | None = None
+
+
+@dataclass
+class Position:
+    """Where in the middle of an epoch a stack stands.
+
+    Attributes:
+        step: Steps taken.
+        seconds: Wall-clock seconds they took.
+        totals: (members,) summed losses so far.
+        noise: Each member's state of random numbers.
+    """
+
+    step: int
+    seconds: float
+    totals: torch.Tensor
+    noise: list[Any]
+
+    def part(self, first: int, size: int) -> Position:
+        """That of some of the members, who go on in a stack of their own."""
+        whole, end = len(self.totals), first + size
+        return Position(
+            self.step, self.seconds * size / whole, self.totals[first:end].clone(), self.noise[first:end]
+        )
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,33 @@
-"""The one training loop: a network, its optimizer and its data, taken forward an epoch at a time."""
+"""The one training loop: trials stacked in one network, taken forward an epoch at a time."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import replace
 
 import numpy as np
-import psutil
 import torch
 
-from luthier.engine.batches import EVALUATION_BATCH, evaluation_batches, generator, training_batches
+from luthier.engine import stacked
+from luthier.engine.augment import augment
+from luthier.engine.batches import generator, training_batches
+from luthier.engine.forward import forward, mixed, place, precise, predict, to_device, type_of
+from luthier.engine.memory import is_out_of_memory, used
+from luthier.engine.noise import Noise
 from luthier.engine.optim import Updater
 from luthier.engine.precision import autocast_dtype
+from luthier.engine.state import Diverged, EpochResult, Halted, Member, Position, TrialState
+from luthier.engine.watchdog import Hung, Watchdog
 from luthier.models.network import Network
-from luthier.recipe import Recipe
 from luthier.tasks.base import Batch, Examples, Task
 
-Module = TypeVar("Module", bound=torch.nn.Module)
-
-# Steps between looks at the loss and at memory: a look at a loss waits for the device.
+# Steps between looks at the losses and at memory: a look at a loss waits for the device.
 LOOK_EVERY = 20
 
 
-class Diverged(Exception):
-    """The loss is no longer a finite number; the message says where."""
-
-
-class Halted(Exception):
-    """The caller asked to stop in the middle of an epoch; the message says why."""
+OptimizerState = dict[str, dict[str, torch.Tensor]]
 
 
 def never() -> str | None:
@@ -39,224 +35,292 @@ def never() -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class EpochResult:
-    """One finished epoch: validation metrics and ``train_loss``, seconds, and peak memory in bytes."""
-
-    epoch: int
-    metrics: dict[str, float]
-    seconds: float
-    peak_memory: int
-
-
 class Training:
-    """One trial in training.
+    """Trials in training as one network; a trial alone is a stack of one.
 
-    Batches, dropout and augmentation of an epoch depend on the seed and the epoch alone, so that a training
-    that is paused between epochs and continued equals one that went straight through.
+    Batches, dropout and augmentation of a trial depend on its seed and epoch alone, and its weights meet no others,
+    so its numbers are the same alone, in a stack, or paused and continued in another stack.
 
     Args:
-        network: With its adaptation applied; moved to ``device``.
-        recipe: How to train.
+        network: As one of the recipes builds it, perhaps cut and narrowed; changed in place.
+        members: The trials. They share what `luthier.engine.plan.structure` lists, and may stand at different
+            epochs.
         task: Loss, outputs and metrics.
-        train: Training examples, or their cached features.
-        validation: Validation examples, or their cached features.
+        train: Training examples, or their cached states.
+        validation: Validation examples, or their cached states.
         validation_targets: The true answers that validation outputs are held against.
-        seed: The trial's seed.
         device: Where to train.
-        class_weights: (outputs,) weights of classes in the training loss, or None.
+        watchdog: Ends steps that hang.
+        step_seconds: How long a step is expected to take, before the first was measured.
+
+    Raises:
+        Unstackable: There are several members, and something they train has no stacked counterpart.
     """
 
     def __init__(
-        self, network: Network, recipe: Recipe, task: Task, train: Examples, validation: Examples,
-        validation_targets: list[np.ndarray], *, seed: int, device: torch.device,
-        class_weights: torch.Tensor | None = None,
+        self, network: Network, members: list[Member], task: Task, train: Examples, validation: Examples,
+        validation_targets: list[np.ndarray], *, device: torch.device, watchdog: Watchdog | None = None,
+        step_seconds: float | None = None,
     ) -> None:  # fmt: skip
-        self.network = place(network, device)
-        self.recipe = recipe
+        self.members = members
+        self.size = len(members)
+        self.recipe = members[0].recipe
         self.task = task
         self.train = train
         self.validation = validation
-        self.seed = seed
-        self.device = device
-        self.class_weights = None if class_weights is None else class_weights.to(device)
-        self.epoch = 0
-        self.steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
-        self.updater = Updater(network, recipe, self.steps_per_epoch * recipe.epochs)
         self.validation_targets = validation_targets
-        self._dtype = autocast_dtype(device, recipe.precision)
+        self.device = device
+        self.watchdog = watchdog or Watchdog()
+        self.noise = Noise([member.seed for member in members], device)
+        depth = network.depth
+        stacked.prepare(network, self.noise, [member.recipe for member in members])
+        self.network = place(network, device)
+        self._kind = type_of(network)
+        for index, member in enumerate(members):
+            stacked.load(network, index, member.state.weights)
+        self.steps_per_epoch = math.ceil(len(train) / self.recipe.batch_size)
+        self.rows = stacked.rows(network)
+        self.updaters = [
+            Updater(row, depth, member.recipe, self.steps_per_epoch * member.recipe.epochs, member.start)
+            for row, member in zip(self.rows, members, strict=True)
+        ]
+        for updater, member in zip(self.updaters, members, strict=True):
+            updater.load(_fitted(member.state.optimizer, updater), member.state.steps)
+        self._dtype = autocast_dtype(device, self.recipe.precision)
         self._scaler = torch.amp.GradScaler(device.type) if self._dtype == torch.float16 else None
+        self._weights = [_moved(member.class_weights, device) for member in members]
+        self._step, self._epoch_seconds = 0, 0.0
+        exact = torch.float64 if device.type == "cpu" else torch.float32
+        self._totals = torch.zeros(self.size, device=device, dtype=exact)
+        self._step_seconds = step_seconds
+
+    @property
+    def done(self) -> float:
+        """The share of the epoch that is done."""
+        return self._step / self.steps_per_epoch
 
     def run_epoch(
         self, halt: Callable[[], str | None] = never, on_step: Callable[[float], None] | None = None
-    ) -> EpochResult:
-        """Trains one more epoch and evaluates.
+    ) -> list[EpochResult | Diverged]:
+        """Trains one more epoch and evaluates; or goes on with an epoch that ended in the middle.
 
         Args:
             halt: Asked before each step; a reason ends the epoch.
-            on_step: Told the share of the whole training that is done.
+            on_step: Told the share of the epoch that is done.
+
+        Returns:
+            For each member its epoch, or that its loss is no longer finite; the others are untouched by that.
 
         Raises:
-            Diverged: The loss became NaN or infinite.
             Halted: ``halt`` gave a reason. The steps taken so far stay in the weights.
+            Hung: A step took far too long. It is as if it had not begun.
+            MemoryError, RuntimeError: Out of memory (see `is_out_of_memory`); as if the step had not begun.
         """
-        started, peak = time.perf_counter(), _memory(self.device, reset=True)
-        self.epoch += 1
+        started, peak = time.perf_counter(), used(self.device, reset=True)
         self.network.train()
-        total = torch.zeros((), device=self.device)
-        batches = training_batches(self.train.lengths, self.recipe.batch_size, self.seed, self.epoch)
-        with torch.random.fork_rng(devices=_cuda_indices(self.device)):
-            torch.manual_seed(int(generator(self.seed, self.epoch, 2).integers(2**62)))
-            for step, indices in enumerate(batches):
-                if reason := halt():
-                    raise Halted(reason)
-                total += self._step(indices)
-                if step % LOOK_EVERY == 0:
-                    peak = max(peak, _memory(self.device))
-                    self._check(total, step)
-                if on_step is not None:
-                    on_step((self.epoch - 1 + (step + 1) / len(batches)) / self.recipe.epochs)
-        self._check(total, len(batches) - 1)
-        metrics = self.evaluate()
-        metrics["train_loss"] = float(total) / len(self.train)
-        return EpochResult(
-            self.epoch, metrics, time.perf_counter() - started, max(peak, _memory(self.device))
+        orders = [self._batches(member) for member in self.members]
+        try:
+            with torch.random.fork_rng(devices=_cuda_indices(self.device)):
+                first = self.members[0]
+                # For what draws from torch's own generator, which happens only in a stack of one.
+                torch.manual_seed(int(generator(first.seed, first.state.epoch + 1, 4).integers(2**62)))
+                if self._step == 0:
+                    for index, member in enumerate(self.members):
+                        self.noise.start(index, member.state.epoch + 1)
+                while self._step < self.steps_per_epoch:
+                    if reason := halt():
+                        raise Halted(reason)
+                    self._take([order[self._step] for order in orders])
+                    self._step += 1
+                    if self._step % LOOK_EVERY == 1:
+                        peak = max(peak, used(self.device))
+                        if not bool(torch.isfinite(self._totals).any()):
+                            break
+                    if on_step is not None:
+                        on_step(self.done)
+        finally:
+            self._epoch_seconds += time.perf_counter() - started
+        return self._finish(peak)
+
+    def evaluate(self) -> list[dict[str, float] | Diverged]:
+        """Validation metrics of each member as it is, or that they are not finite."""
+        outputs = predict(
+            self.network, self.task, self.validation, self.device, dtype=self._dtype, trials=self.size
         )
+        found: list[dict[str, float] | Diverged] = []
+        for member, each in zip(self.members, outputs, strict=True):
+            metrics = self.task.metrics(each, self.validation_targets)
+            epoch = max(1, member.state.epoch + (self._step > 0))
+            finite = math.isfinite(metrics["loss"])
+            said = f"the validation loss became {metrics['loss']} in epoch {epoch}"
+            found.append(metrics if finite else Diverged(said))
+        return found
 
-    def evaluate(self) -> dict[str, float]:
-        """Validation metrics of the network as it is.
+    def weights(self, index: int) -> dict[str, torch.Tensor]:
+        """Copies of a member's trained weights in main memory, as `Network.trained_state` names them."""
+        state = stacked.state(self.network, index, self.members[index].recipe)
+        return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
 
-        Raises:
-            Diverged: The validation loss is not finite.
-        """
-        outputs = predict(self.network, self.task, self.validation, self.device, dtype=self._dtype)
-        metrics = self.task.metrics(outputs, self.validation_targets)
-        if not math.isfinite(metrics["loss"]):
-            raise Diverged(f"the validation loss became {metrics['loss']} in epoch {self.epoch}")
-        return metrics
+    def state(self, index: int) -> TrialState:
+        """Where a member stands, copied out of the stack."""
+        member, updater = self.members[index], self.updaters[index]
+        weights = self.weights(index)
+        optimizer = {
+            name: {key: _cropped(value, weights[name], updater) for key, value in tensors.items()}
+            for name, tensors in updater.state().items()
+        }
+        return replace(member.state, weights=weights, optimizer=optimizer, steps=updater.step_count)
 
-    def _step(self, indices: np.ndarray) -> torch.Tensor:
-        """One optimizer step over a batch, in microbatches; returns the summed loss of its examples."""
-        summed = torch.zeros((), device=self.device)
-        for part in np.array_split(indices, min(self.recipe.accumulate, len(indices))):
-            batch = self.train.batch(part)
-            if "pixel_values" in batch.inputs and self.recipe.augmentation != "none":
-                batch.inputs["pixel_values"] = augment(batch.inputs["pixel_values"], self.recipe.augmentation)
-            with self._autocast():
-                logits = forward(self.network, batch, self.device)
-            losses = self.task.loss(
-                logits.float(),
-                batch.targets.to(self.device),
-                label_smoothing=self.recipe.label_smoothing,
-                class_weights=self.class_weights,
-            )
-            loss = losses.sum() / len(indices)
-            if self._scaler is not None:
-                loss = self._scaler.scale(loss)
-            torch.autograd.backward(loss)
-            summed += losses.detach().sum()
-        if self._scaler is None:
-            self.updater.step()
-        else:
-            self._scaler.unscale_(self.updater.optimizer)
-            if all(bool(torch.isfinite(p.grad).all()) for p in self.updater.parameters if p.grad is not None):
-                self.updater.step()
-            else:  # A scale too large for this step: half precision's usual hiccup, not a divergence.
-                self.updater.skip()
-            self._scaler.update()
+    def position(self) -> Position:
+        """Where in its epoch the stack stands."""
+        return Position(self._step, self._epoch_seconds, self._totals.clone(), self.noise.state())
+
+    def resume(self, position: Position) -> None:
+        """Goes on from there."""
+        self._step, self._epoch_seconds = position.step, position.seconds
+        self._totals.copy_(position.totals)
+        self.noise.load_state(position.noise)
+
+    def _batches(self, member: Member) -> list[np.ndarray]:
+        recipe, epoch = member.recipe, member.state.epoch + 1
+        return training_batches(self.train.lengths, recipe.batch_size, member.seed, epoch)
+
+    def _finish(self, peak: int) -> list[EpochResult | Diverged]:
+        """Evaluates, and moves every member's epoch on by one."""
+        started = time.perf_counter()
+        totals, step = self._totals.tolist(), self._step
+        judged = self.evaluate()
+        self._epoch_seconds += time.perf_counter() - started
+        seconds, peak = self._epoch_seconds / self.size, max(peak, used(self.device))
+        found: list[EpochResult | Diverged] = []
+        for member, total, metrics in zip(self.members, totals, judged, strict=True):
+            epoch = member.state.epoch + 1
+            member.state.epoch = epoch
+            if not math.isfinite(total):
+                said = f"the training loss became {total} in epoch {epoch}, by step {step}"
+                found.append(Diverged(said))
+            elif isinstance(metrics, Diverged):
+                found.append(metrics)
+            else:
+                train_loss = total / len(self.train)
+                found.append(EpochResult(epoch, metrics | {"train_loss": train_loss}, seconds, peak))
+        self._step, self._epoch_seconds = 0, 0.0
+        self._totals.zero_()
+        return found
+
+    def _take(self, batches: list[np.ndarray]) -> None:
+        """One optimizer step of every member over its batch; all of it or, where it cannot be, nothing."""
+        before, started = self.noise.state(), time.perf_counter()
+        try:
+            with self.watchdog.guard(self._step_seconds):
+                losses = self._backward(batches)
+        except BaseException as error:
+            if isinstance(error, Hung) or is_out_of_memory(error):
+                self.network.zero_grad(set_to_none=True)
+                self.noise.load_state(before)
+            raise
+        self._totals += losses
+        gradients = stacked.gradients(self.network)
+        for row, updater, found in zip(self.rows, self.updaters, gradients, strict=True):
+            for name, parameter in row.items():
+                parameter.grad = found.get(name)
+            self._update(updater)
+        self.network.zero_grad(set_to_none=True)
+        seconds = time.perf_counter() - started
+        # The slowest so far: batches differ in length, and the first of each shape is slow.
+        self._step_seconds = max(seconds, self._step_seconds or 0.0)
+
+    def _backward(self, batches: list[np.ndarray]) -> torch.Tensor:
+        """Gradients of every member's mean loss over its batch, in microbatches; (members,) summed losses."""
+        summed = torch.zeros_like(self._totals)
+        count = min(self.recipe.accumulate, len(batches[0]))
+        for parts in zip(*(np.array_split(batch, count) for batch in batches), strict=True):
+            batch = self._inputs(list(parts))
+            with mixed(self.device, self._dtype):
+                logits = forward(self.network, to_device(batch.inputs, self.device, self._kind))
+            losses = self._losses(precise(logits), batch.targets.to(self.device))
+            loss = losses.sum() / len(batches[0])
+            torch.autograd.backward(loss if self._scaler is None else self._scaler.scale(loss))
+            summed += losses.detach()
         return summed
 
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        if self._dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self._dtype)
+    def _inputs(self, parts: list[np.ndarray]) -> Batch:
+        """The members' microbatches as one batch, padded to the longest of all."""
+        rows = len(parts[0])
+        indices = np.concatenate(parts)
+        padded = self.task.modality == "text"
+        self.noise.extent(rows, [int(self.train.lengths[part].max()) for part in parts] if padded else None)
+        views = getattr(self.train, "views", 0)
+        if views:
+            drawn = [self.noise.generator(k).integers(views, size=rows) for k in range(self.size)]
+            return self.train.batch(indices, np.concatenate(drawn))  # type: ignore[call-arg]
+        batch = self.train.batch(indices)
+        if "pixel_values" in batch.inputs and self.recipe.augmentation != "none":
+            changed = [
+                augment(pixels, self.recipe.augmentation, self.noise.generator(k))
+                for k, pixels in enumerate(batch.inputs["pixel_values"].chunk(self.size))
+            ]
+            batch.inputs["pixel_values"] = torch.cat(changed)
+        return batch
 
-    def _check(self, total: torch.Tensor, step: int) -> None:
-        if not math.isfinite(value := float(total)):
-            raise Diverged(f"the training loss became {value} in epoch {self.epoch}, by step {step + 1}")
+    def _losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """(members,) summed losses of each member's examples."""
+        smoothing = [member.recipe.label_smoothing for member in self.members]
+        alike = len(set(smoothing)) == 1 and len({id(weights) for weights in self._weights}) == 1
+        if alike:
+            losses = self.task.loss(
+                logits, targets, label_smoothing=smoothing[0], class_weights=self._weights[0]
+            )
+            return losses.view(self.size, -1).sum(dim=1)
+        each = [
+            self.task.loss(part, wanted, label_smoothing=amount, class_weights=weights).sum()
+            for part, wanted, amount, weights in zip(
+                logits.chunk(self.size), targets.chunk(self.size), smoothing, self._weights, strict=True
+            )
+        ]
+        return torch.stack(each)
+
+    def _update(self, updater: Updater) -> None:
+        if self._scaler is None:
+            updater.step()
+            return
+        self._scaler.unscale_(updater.optimizer)
+        if all(bool(torch.isfinite(p.grad).all()) for p in updater.parameters if p.grad is not None):
+            updater.step()
+        else:  # A scale too large for this step: half precision's usual hiccup, not a divergence.
+            updater.skip()
+        self._scaler.update()
 
 
-def forward(network: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
-    """Logits of a batch: of the whole network, or of its head where the batch carries features."""
-    inputs = to_device(batch.inputs, device)
-    if "features" in inputs:
-        logits: torch.Tensor = network.get_submodule("head")(inputs["features"])
-    else:
-        logits = network(**inputs)
-    return logits
-
-
-def to_device(inputs: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    """Inputs where the network is, images with their channels last."""
-    moved = {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
+def _fitted(state: OptimizerState, updater: Updater) -> OptimizerState:
+    """Optimizer tensors in the shapes of a stack, whose low-rank halves are filled up to the largest rank."""
     return {
-        name: value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
-        for name, value in moved.items()
+        name: {key: _padded(value, updater.named[name], updater) for key, value in tensors.items()}
+        for name, tensors in state.items()
     }
 
 
-def place(network: Module, device: torch.device) -> Module:
-    """A network on a device, with channels last.
-
-    Convolutions run up to twice as fast so, and nothing else notices.
-    """
-    # torch's stubs of Module.to leave out memory_format, which its documentation has.
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
+def _padded(tensor: torch.Tensor, like: torch.Tensor, updater: Updater) -> torch.Tensor:
+    if not _elementwise(tensor, like, updater):
+        return tensor.to(like.device, copy=True)
+    padded = torch.zeros_like(like, dtype=tensor.dtype)
+    padded[tuple(slice(0, size) for size in tensor.shape)] = tensor
+    return padded
 
 
-@torch.inference_mode()
-def predict(
-    network: torch.nn.Module,
-    task: Task,
-    examples: Examples,
-    device: torch.device,
-    *,
-    dtype: torch.dtype | None = None,
-    batch_size: int = EVALUATION_BATCH,
-) -> list[np.ndarray]:
-    """Outputs for every example of a split, in its order; the network is left in eval mode."""
-    place(network, device).eval()
-    found: list[np.ndarray | None] = [None] * len(examples)
-    context = contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-    with context:
-        for indices in evaluation_batches(examples.lengths, batch_size):
-            batch = examples.batch(indices)
-            logits = forward(network, batch, device).float().cpu()
-            for index, output in zip(indices, task.outputs(logits, batch), strict=True):
-                found[index] = output
-    return [output for output in found if output is not None]
+def _cropped(tensor: torch.Tensor, like: torch.Tensor, updater: Updater) -> torch.Tensor:
+    if _elementwise(tensor, like, updater):
+        tensor = tensor[tuple(slice(0, size) for size in like.shape)]
+    return tensor.to("cpu", copy=True)
 
 
-def augment(pixels: torch.Tensor, kind: str) -> torch.Tensor:
-    """Mirrors half of the images.
-
-    With ``flip_shift`` each is also moved by up to an eighth, repeating the border.
-
-    Args:
-        pixels: (batch, channels, height, width).
-        kind: ``flip`` or ``flip_shift``.
-    """
-    mirrored = torch.rand(len(pixels)) < 0.5
-    pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
-    if kind == "flip":
-        return pixels
-    height, width = pixels.shape[-2:]
-    down, right = max(1, height // 8), max(1, width // 8)
-    padded = torch.nn.functional.pad(pixels, (right, right, down, down), mode="replicate")
-    tops = torch.randint(0, 2 * down + 1, (len(pixels),)).tolist()
-    lefts = torch.randint(0, 2 * right + 1, (len(pixels),)).tolist()
-    moved = [image[:, t : t + height, x : x + width] for image, t, x in zip(padded, tops, lefts, strict=True)]
-    return torch.stack(moved)
+def _elementwise(tensor: torch.Tensor, like: torch.Tensor, updater: Updater) -> bool:
+    """Whether a tensor has a number for each of the parameter's. Adafactor's do not, and are never filled up."""
+    return tensor.ndim == like.ndim and updater.recipe.optimizer != "adafactor"
 
 
-def _memory(device: torch.device, *, reset: bool = False) -> int:
-    """Memory in bytes: the device's peak on a GPU, the resident set on a CPU."""
-    if device.type == "cuda":
-        if reset:
-            torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.max_memory_allocated(device)
-    return int(psutil.Process().memory_info().rss)
+def _moved(weights: torch.Tensor | None, device: torch.device) -> torch.Tensor | None:
+    return None if weights is None else weights.to(device)
 
 
 def _cuda_indices(device: torch.device) -> list[int]:

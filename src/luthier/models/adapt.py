@@ -41,7 +41,8 @@ class Depths:
         groups = self._groups(name)
         if groups is not None:
             return self.num_blocks - self._index[groups]
-        return self.num_blocks + 1 if name.startswith(self.family.embeddings) else 1
+        below = self.family.embeddings + self.family.shared
+        return self.num_blocks + 1 if name.startswith(below) else 1
 
     def _groups(self, name: str) -> tuple[int, ...] | None:
         match = self.family.block_pattern.match(name)

@@ -29,6 +29,7 @@ class Family:
         modality: What it reads.
         embeddings: Prefixes of the parameters below the first block.
         blocks: Pattern at the start of a block's parameter names; its groups number the block.
+        shared: Prefixes of parameters that every block reads; they lie as deep as the embeddings.
         pooling: What the transformers class pools with: ``cls``, ``mean``, ``cls_mean`` (both, side by
             side), ``pooler`` (the body's own pooled output) or ``config`` (named by
             ``config.classifier_pooling``).
@@ -53,6 +54,7 @@ class Family:
     pooling: str
     head: str
     head_names: dict[str, str]
+    shared: tuple[str, ...] = ()
     token_head: str | None = None
     head_sources: dict[str, str] = field(default_factory=dict)
     dropouts: tuple[str, ...] = ()
@@ -159,9 +161,9 @@ FAMILIES: dict[str, Family] = {
         replace(
             ROBERTA,
             model_type="mpnet",
-            # All blocks share one table of relative positions, so it is trained only where the lowest block
-            # is.
-            embeddings=("embeddings.", "encoder.relative_attention_bias."),
+            # One table of relative positions: a change to it changes what the lowest block gives, so it is
+            # trained only where the embeddings are.
+            shared=("encoder.relative_attention_bias.",),
             head_dropouts=(),
             checkpointing=False,
         ),

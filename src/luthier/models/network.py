@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,55 @@ from luthier.models.source import Source
 from luthier.recipe import Recipe
 
 
+@dataclass(frozen=True)
+class HeadMaker:
+    """Makes new heads of one shape, as many as there are seeds, without the body.
+
+    Attributes:
+        source: Some checkpoints carry a head's lower layers ready-trained.
+        family: The body's kind.
+        level: One answer an example, or one a token.
+        form: See `heads.layers`.
+        width: Size of the features.
+        num_outputs: Size of the logits.
+        config: The body's config.
+        prefix: The body's name in a whole model.
+    """
+
+    source: Source
+    family: Family
+    level: Level
+    form: str
+    width: int
+    num_outputs: int
+    config: Any
+    prefix: str
+
+    def head(self, recipe: Recipe, seed: int) -> nn.Sequential:
+        """A new head: its random weights depend on the seed alone."""
+        head = heads.build(
+            self.form, self.width, self.num_outputs, dropout=recipe.head_dropout, config=self.config, seed=seed
+        )
+        if recipe.init == "pretrained" and recipe.head == "native":
+            self._start(head)
+        return head
+
+    def state(self, recipe: Recipe, seed: int) -> dict[str, torch.Tensor]:
+        """A new head's weights, as `Network.trained_state` names them."""
+        return {f"head.{name}": value for name, value in self.head(recipe, seed).state_dict().items()}
+
+    def _start(self, head: nn.Sequential) -> None:
+        """Takes the layers below the classifier from the checkpoint, where it carries them trained."""
+        for ours, theirs in self.family.head_sources.items():
+            if ours not in self.family.names(self.level):
+                continue
+            layer = head.get_submodule(ours)
+            state = backbone.checkpoint_layer(self.source, theirs, self.prefix)
+            own = layer.state_dict()
+            if set(state) == set(own) and all(state[k].shape == own[k].shape for k in own):
+                layer.load_state_dict(state)
+
+
 class Network(nn.Module):
     """One model to fine-tune; `build` makes it.
 
@@ -27,6 +77,7 @@ class Network(nn.Module):
     Args:
         body: A transformers body, adapted.
         head: From features to logits.
+        maker: Makes other new heads of the same shape, where the network has a new one.
         family: The body's kind.
         level: One answer an example, or one a token.
         pooling: See `heads.pool`; does not count at token level.
@@ -36,12 +87,15 @@ class Network(nn.Module):
     Attributes:
         width: Size of the features that the head reads.
         num_outputs: Size of the logits.
+        start: Depth at which the forward pass begins: ``num_blocks + 1``, the embeddings, unless `cut.at`
+            took the lower part away.
     """
 
     def __init__(
         self,
         body: nn.Module,
         head: nn.Sequential,
+        maker: HeadMaker | None = None,
         *,
         family: Family,
         level: Level,
@@ -53,6 +107,7 @@ class Network(nn.Module):
         super().__init__()
         self.backbone = body
         self.head = head
+        self.maker = maker
         self.family = family
         self.level = level
         self.pooling = pooling
@@ -60,6 +115,7 @@ class Network(nn.Module):
         self.width = width
         self.num_outputs = num_outputs
         self._depths = Depths(body, family)
+        self.start = self._depths.num_blocks + 1
         self.train(False)
 
     @property
@@ -77,20 +133,38 @@ class Network(nn.Module):
         """Whether only the head is trained."""
         return not any(parameter.requires_grad for parameter in self.backbone.parameters())
 
+    @property
+    def cut(self) -> int:
+        """Depth of the deepest trainable parameter: 0 if only the head is trained, ``num_blocks + 1`` if the
+        embeddings are.
+        """
+        return max((self.depth(name) for name in self.trainable()), default=0)
+
     def features(self, **inputs: torch.Tensor) -> torch.Tensor:
         """What the head reads.
 
         Args:
             inputs: ``input_ids`` and ``attention_mask`` (batch, length), or ``pixel_values``
-                (batch, channels, height, width), normalised.
+                (batch, channels, height, width), normalised. Where `cut.at` took the lower part away,
+                ``states`` as `cut.capture` gave them stand in for ``input_ids`` or ``pixel_values``.
 
         Returns:
             (batch, width), or (batch, length, width) at token level.
+
+        Raises:
+            ValueError: States for a whole network, or tokens or pixels for a cut one.
         """
+        if (self.start <= self.num_blocks) != ("states" in inputs):
+            raise ValueError(f"A network that starts at depth {self.start} cannot read {sorted(inputs)}.")
+        if "states" in inputs:
+            states = inputs.pop("states")
+            if self.start == 0:
+                return states
+            inputs["inputs_embeds" if self.family.modality == "text" else "pixel_values"] = states
         output = self.backbone(**inputs)
         if self.level == "token":
-            states: torch.Tensor = output.last_hidden_state
-            return states
+            last: torch.Tensor = output.last_hidden_state
+            return last
         return heads.pool(self.pooling, output, inputs.get("attention_mask"), self.family.special_tokens)
 
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
@@ -119,7 +193,7 @@ class Network(nn.Module):
         """Training or eval mode; frozen parts stay in eval mode (see the class)."""
         super().train(mode)
         if mode:
-            lowest = max((self.depth(name) for name in self.trainable()), default=0)
+            lowest = self.cut
             for name, module in self.backbone.named_modules():
                 frozen_statistics = isinstance(module, _BatchNorm) and not module.weight.requires_grad
                 if frozen_statistics or self._depths.of(f"{name}.") > lowest:
@@ -193,13 +267,15 @@ def _build(
     pooling = heads.resolve_pooling("native" if level == "token" else recipe.pooling, family, config)
     form = heads.resolve_head(recipe.head, family.head_form(level))
     width = _width(body, config) * (2 if level == "example" and pooling == "cls_mean" else 1)
-    head = heads.build(form, width, num_outputs, dropout=recipe.head_dropout, config=config, seed=seed)
-    if recipe.init == "pretrained" and recipe.head == "native":
-        _start_head(head, source, family, level, str(getattr(body, "base_model_prefix", "")))
+    maker = HeadMaker(
+        source, family, level, form, width, num_outputs, config, str(getattr(body, "base_model_prefix", ""))
+    )
+    head = maker.head(recipe, seed)
     adapt(body, family, recipe, seed=seed)
     return Network(
         body,
         head,
+        maker,
         family=family,
         level=level,
         pooling=pooling,
@@ -217,18 +293,6 @@ def _width(body: nn.Module, config: Any) -> int:
         assert isinstance(last, nn.Conv2d)
         return last.out_channels
     return int(config.hidden_size)
-
-
-def _start_head(head: nn.Sequential, source: Source, family: Family, level: Level, prefix: str) -> None:
-    """Takes the layers below the classifier from the checkpoint, where it carries them trained."""
-    for ours, theirs in family.head_sources.items():
-        if ours not in family.names(level):
-            continue
-        layer = head.get_submodule(ours)
-        state = backbone.checkpoint_layer(source, theirs, prefix)
-        own = layer.state_dict()
-        if set(state) == set(own) and all(state[k].shape == own[k].shape for k in own):
-            layer.load_state_dict(state)
 
 
 def _checkpoint_activations(body: Any, family: Family) -> None:

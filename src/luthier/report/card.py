@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -16,21 +15,6 @@ from luthier.report.story import Story
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&$])")
-
-
-def write(story: Story, path: str | Path) -> Path:
-    """Writes the card.
-
-    Args:
-        story: What to tell.
-        path: The file, ``README.md`` in the model's folder; it is replaced if it is there.
-
-    Returns:
-        The file's path.
-    """
-    path = Path(path)
-    path.write_bytes(render(story).encode("utf-8", "replace"))
-    return path
 
 
 def render(story: Story) -> str:

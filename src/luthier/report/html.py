@@ -22,21 +22,6 @@ THUMBNAIL = 112
 """Longest side in pixels of an image among the worst errors."""
 
 
-def write(story: Story, path: str | Path) -> Path:
-    """Writes the report.
-
-    Args:
-        story: What to tell.
-        path: The file; it is replaced if it is there.
-
-    Returns:
-        The file's path.
-    """
-    path = Path(path)
-    path.write_bytes(render(story).encode("utf-8", "replace"))
-    return path
-
-
 def render(story: Story) -> str:
     """The whole page. Anything in ``story`` may be hostile: it is escaped as text, and as JSON in the data
     block."""
@@ -65,6 +50,8 @@ def render(story: Story) -> str:
             statuses=view.statuses(story),
             failures=view.failures(story),
             stages=view.stages(story),
+            remarks=view.remarks(story),
+            data_notes=view.data_notes(story),
             thumbnails=thumbnails(story),
         )
     )

@@ -25,7 +25,8 @@ class DatasetFacts:
         counts: Rows by split, in the order train, validation, test.
         classes: Label names; empty where there are none.
         columns: Role to column name(s), for the card.
-        findings: What the data check found, as (severity, message).
+        findings: What the data check found, as (severity, message): errors and warnings want something done,
+            infos are notes.
     """
 
     name: str
@@ -105,7 +106,8 @@ class Story:
             ``score``, ``loss`` (validation) and ``train_loss``; others are ignored.
         evaluation: The chosen model on the test split, with the baselines.
         importance: How each setting mattered.
-        diagnosis: Plain sentences, gravest first.
+        diagnosis: What stands out in training and results and wants something done: plain sentences, gravest
+            first.
         stages: (name, seconds) in order, which add up to ``spent``.
         budget: Seconds asked for, or None where trials were counted instead.
         spent: Seconds used.
@@ -115,7 +117,7 @@ class Story:
         command: The command line that repeats the run; empty where it was started from Python.
         snippet: Python that loads the finished model without Luthier.
         next_commands: What to try next, one command each.
-        notes: Anything else a reader should know.
+        notes: What was inferred and assumed about the data: task, columns, rows by split; nothing to act on.
         created: When the run ended, as an ISO date.
         image_root: Folder that the file names of image inputs resolve against, to show the worst errors as
             pictures; empty where inputs are no images.

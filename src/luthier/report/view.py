@@ -195,6 +195,21 @@ def failures(story: Story) -> list[tuple[str, int]]:
     ][:6]
 
 
+def remarks(story: Story) -> list[tuple[str, str, str]]:
+    """What wants something done, of the training first, then of the data: (what it is about, severity,
+    sentence)."""
+    findings = sorted(story.dataset.findings, key=lambda finding: finding[0] != "error")
+    return [
+        *(("", "warning", sentence) for sentence in story.diagnosis),
+        *(("Data", severity, message) for severity, message in findings if severity != "info"),
+    ]
+
+
+def data_notes(story: Story) -> list[str]:
+    """What is good to know of the data and wants nothing done: what was assumed, and what the check noted."""
+    return [*story.notes, *(message for severity, message in story.dataset.findings if severity == "info")]
+
+
 def stages(story: Story) -> list[dict[str, Any]]:
     """Stages with their share of the time, and where each starts on a bar 100 wide."""
     total = sum(seconds for _, seconds in story.stages) or 1.0

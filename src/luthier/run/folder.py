@@ -106,14 +106,16 @@ class RunFolder:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file's text in one step.
+    """Replaces a file's text in one step, as UTF-8; what UTF-8 cannot say, as halves of surrogate pairs in a
+    user's data, becomes a question mark.
 
     Raises:
         RunError: It cannot be written.
     """
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        # Line ends stay as they are: a table's fields may hold some of their own.
+        partial.write_text(text, encoding="utf-8", errors="replace", newline="")
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)

@@ -47,6 +47,17 @@ class Prepared:
     sources: dict[str, Source]
     findings: list[Finding]
     notes: list[str] = field(default_factory=list)
+    _blocks: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+
+    def num_blocks(self, model: str) -> int:
+        """Blocks of a model's body. Counting builds the network, so that it is done once."""
+        if model not in self._blocks:
+            task, source = self.task, self.sources[model]
+            network = build(
+                source, Recipe(model=model), level=task.level, num_outputs=task.num_outputs, seed=0
+            )
+            self._blocks[model] = network.num_blocks
+        return self._blocks[model]
 
     def groups(self, split: str) -> np.ndarray | None:
         """(n,) group keys of a split's rows where a group column was named."""
@@ -202,13 +213,12 @@ def search_space(prepared: Prepared, given: Space | None, names: list[str]) -> S
     if given is not None:
         return given.with_models(names)
     task, source = prepared.task, prepared.sources[names[0]]
-    body = build(source, Recipe(model=names[0]), level=task.level, num_outputs=task.num_outputs, seed=0)
     return default_space(
         task.modality,
         task.level,
         names,
         num_examples=len(prepared.dataset.splits["train"]),
-        num_blocks=body.num_blocks,
+        num_blocks=prepared.num_blocks(names[0]),
         classification=task.target_kind != "number",
         image_size=getattr(processors.load(source, task.modality), "image_size", None),
         resizable=families.get(source.model_type).special_tokens == 0,

@@ -20,7 +20,7 @@ from luthier.models.forms import SavedForm
 from luthier.models.saved import save
 from luthier.recipe import Recipe
 from luthier.run.baselines import Trained, scratch, scratch_recipe
-from luthier.run.folder import RunFolder
+from luthier.run.folder import RunFolder, write_text
 from luthier.run.prepare import Prepared
 from luthier.study.study import Finished
 
@@ -161,4 +161,4 @@ class Prover:
             truth = self.frame[target]
         shown.insert(0, "row", self.frame["__row__"])
         table = pd.concat([shown, truth.rename("truth").reset_index(drop=True), answers], axis=1)
-        table.to_csv(self.folder.predictions, index=False)
+        write_text(self.folder.predictions, table.to_csv(index=False))

@@ -313,7 +313,7 @@ class _Run:
             self.manifest["name"], str(self.folder.path), status, stages, self.clock.total, self.clock.spent
         )
         story = tell.gather(self.prepared, engine, best, form, evaluation, trials, epochs, told)
-        html.write(story, self.folder.report)
+        write_text(self.folder.report, html.render(story))
         write_text(self.folder.model / "README.md", card.render(story))
         self.store.finish_run(
             self.run, "stopped" if stopped else "completed", best.trial, spent=self.clock.spent

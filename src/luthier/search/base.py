@@ -20,6 +20,9 @@ class Strategy(ABC):
     never called from two threads. ``state()`` after any call, given to ``restore()`` on a new object made
     with the same arguments, continues exactly: the same next orders.
 
+    Orders that were given together are reported together, before it is asked again: trial by trial in the
+    order of their numbers, each with its epochs and then its end, however they were run.
+
     Args:
         space: What may be varied. Values of constants and inactive settings come from the recipe's defaults.
         seed: Seed of all randomness.

@@ -14,13 +14,13 @@ class Listener(Protocol):
         """One sentence for the user."""
 
     def trial_started(self, number: int, describe: str, epochs: int) -> None:
-        """A trial begins."""
+        """A trial begins; others may be in training with it."""
 
     def step(self, done: float) -> None:
-        """The current trial has come this far, 0 to 1."""
+        """What is in training has come this far, 0 to 1."""
 
     def report(self, report: Report, metric: str) -> None:
-        """An epoch or a trial has ended."""
+        """An epoch of a trial, or a trial, has ended. Those of trials in training together come mixed."""
 
     def time(self, spent: float, budget: float) -> None:
         """Seconds used, of seconds asked for."""

@@ -182,6 +182,16 @@ class Store:
                 self._start(session, run, order)
             _progress(row, None, strategy_state)
 
+    def withdraw_trials(
+        self, run: str, numbers: Sequence[int], *, strategy_state: dict[str, Any] | None = None
+    ) -> None:
+        """Forgets trials that were recorded but never trained, and saves the strategy's state with it."""
+        with self._writing() as session:
+            row = self._run_row(session, run)
+            gone = delete(TrialRow).where(TrialRow.run_id == run, TrialRow.number.in_(numbers))
+            session.execute(gone)
+            _progress(row, None, strategy_state)
+
     def _start(self, session: Session, run: str, order: Order) -> None:
         trial = session.scalar(select(TrialRow).where(TrialRow.run_id == run, TrialRow.number == order.trial))
         if trial is None:

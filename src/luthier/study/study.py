@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from luthier.engine.engine import Engine
 from luthier.errors import RunError
 from luthier.recipe import Recipe
 from luthier.search.base import Strategy
 from luthier.study.budget import Budget
 from luthier.study.listener import Listener
+from luthier.study.proposals import Proposals
 from luthier.study.store import Store
 from luthier.trial import Order, Report
 
@@ -21,6 +20,8 @@ from luthier.trial import Order, Report
 HOPELESS = 3
 # A trial in which the process died this often is given up: it takes the process down.
 DEADLY = 4
+# Trials in which the process died this often train one by one: one that takes it down takes no other along.
+SUSPECT = 2
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Study:
         first: Recipes to train before the strategy is asked, as the first trials; it is not told of them.
         trials: Trials at most, or None.
         keep: How many of the best trials keep their weights.
+        room: Trials given to the engine at once, at most.
         interrupted: Gives a reason when the user wants to stop.
     """
 
@@ -76,20 +78,22 @@ class Study:
         first: Sequence[Recipe] = (),
         trials: int | None = None,
         keep: int = 3,
+        room: int = 1,
         interrupted: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.store = store
         self.run_id = run
         self.strategy = strategy
+        self.proposals = Proposals(strategy, first, seed)
         self.engine = engine
         self.budget = budget
         self.listener = listener
-        self.seed = seed
-        self.first = list(first)
         self.max_trials = trials
         self.keep = keep
+        self.room = room
         self.interrupted = interrupted
         self.finished: list[Finished] = []
+        self._training: dict[int, Order] = {}
 
     @property
     def best(self) -> Finished | None:
@@ -107,16 +111,9 @@ class Study:
         """
         self.budget.reserve = hold_back(self.best)
         self._catch_up()
-        while not self._over() and (order := self._next()) is not None:
-            if (fitted := self._fit(order)) is None:
-                break
-            self._train(fitted)
+        while self._halt() is None and (orders := self._next()):
+            self._train(orders)
             self.budget.reserve = hold_back(self.best)
-
-    def _over(self) -> bool:
-        counted = len(self.store.recipes(self.run_id))
-        enough = self.max_trials is not None and counted >= self.max_trials
-        return enough or self._halt() is not None
 
     def _halt(self) -> str | None:
         if reason := self.interrupted():
@@ -125,9 +122,9 @@ class Study:
 
     def _catch_up(self) -> None:
         """Continues what an earlier process began: finished trials count, unfinished ones train anew."""
-        run = self.store.run(self.run_id)
-        if run.strategy_state is not None:
-            self.strategy.restore(run.strategy_state)
+        unfinished = self.store.unfinished_trials(self.run_id)
+        state = self.store.run(self.run_id).strategy_state
+        self.proposals.restore(state, {left.number for left in unfinished})
         recipes = self.store.recipes(self.run_id)
         for row in self.store.trials(self.run_id).to_dict("records"):
             if math.isfinite(row["score"]) and row["status"] in {"completed", "stopped"}:
@@ -142,80 +139,110 @@ class Study:
                         seconds=row["seconds"],
                     )
                 )
-        for left in self.store.unfinished_trials(self.run_id):
+        again = []
+        for left in unfinished:
             if left.attempts >= DEADLY:
                 reason = f"the process died {left.attempts} times while it trained"
                 self._close(left.order, Report(left.order.trial, 0, "failed", reason=reason))
-            elif self._halt() is None:
-                self._train(left.order)
+            else:
+                again.append(left.order)
+        apart = any(left.attempts >= SUSPECT for left in unfinished)
+        for orders in [[order] for order in again] if apart else [again]:
+            if orders and self._halt() is None:
+                self._train(orders)
 
-    def _next(self) -> Order | None:
-        """The next of the first recipes, or what the strategy asks for, numbered after them."""
-        number = len(self.store.recipes(self.run_id))
-        if number < len(self.first):
-            recipe = self.first[number]
-            # The run's own seed: what was trained before the study, such as a probe, is met again as it was.
-            return Order(number, recipe, recipe.epochs, self.seed)
-        for order in self.strategy.ask(1):
-            number = order.trial + len(self.first)
-            return replace(order, trial=number, seed=self._trial_seed(number))
-        return None
+    def _next(self) -> list[Order]:
+        """The next orders, as many as there is room and time for; empty when the search is over."""
+        begun = len(self.store.recipes(self.run_id))
+        room = self.room if self.max_trials is None else min(self.room, self.max_trials - begun)
+        if room < 1:
+            return []
+        self.proposals.ask(begun, room)
+        fitted = self._fit(self.proposals.waiting[:room])
+        self.proposals.begin(len(fitted))
+        return fitted
 
-    def _tell(self, report: Report) -> None:
-        """Tells the strategy of a trial of its own, under the number it knows."""
-        if report.trial >= len(self.first):
-            self.strategy.tell(replace(report, trial=report.trial - len(self.first)))
+    def _fit(self, orders: Sequence[Order]) -> list[Order]:
+        """The orders that the time left allows one after the other, the last cut to the epochs that fit.
 
-    def _trial_seed(self, trial: int) -> int:
-        """A function of the run's seed and the trial's number alone."""
-        return int(np.random.SeedSequence([self.seed, trial]).generate_state(1)[0] % 2**31)
-
-    def _fit(self, order: Order) -> Order | None:
-        """The order with as many epochs as the time left allows, or None where it allows none.
-
-        A schedule that ends in time beats one that is cut off. The first trial is always begun: a run should
-        end with a model.
+        They end at the first that does not fit whole, since trials keep their order. A schedule that ends in
+        time beats one that is cut off. The first trial is always begun: a run should end with a model.
         """
-        cost, wanted = self.engine.predict_cost(order.recipe), order.recipe.epochs
-        epochs = wanted if cost is None else cost.epochs_within(self.budget.left, wanted)
-        if epochs == wanted:
-            return order
-        if epochs < 1 and self.finished:
-            return None
-        recipe = order.recipe.model_copy(update={"epochs": max(1, epochs)})
-        self.listener.note(
-            f"Trial {order.trial} gets {recipe.epochs} of {wanted} epochs: the time left allows no more."
-        )
-        return replace(order, recipe=recipe, until=min(order.until, recipe.epochs))
+        fitted: list[Order] = []
+        left = self.budget.left
+        for order in orders:
+            cost, wanted = self.engine.predict_cost(order.recipe), order.recipe.epochs
+            if cost is None:
+                # It may take all the time there is, and will tell what the others cost.
+                return fitted or [order]
+            epochs = cost.epochs_within(left, wanted)
+            if epochs < wanted:
+                needed = not (fitted or self.finished)
+                return [*fitted, self._shortened(order, max(1, epochs))] if epochs or needed else fitted
+            fitted.append(order)
+            left -= cost.total(epochs)
+        return fitted
 
-    def _train(self, order: Order) -> None:
-        self.store.start_trial(self.run_id, order, strategy_state=self.strategy.state())
-        self.listener.trial_started(order.trial, order.recipe.describe(), order.recipe.epochs)
-        for report in self.engine.run([order], halt=self._halt, on_step=self._step):
+    def _shortened(self, order: Order, epochs: int) -> Order:
+        wanted = order.recipe.epochs
+        self.listener.note(
+            f"Trial {order.trial} gets {epochs} of {wanted} epochs: the time left allows no more."
+        )
+        recipe = order.recipe.model_copy(update={"epochs": epochs})
+        return replace(order, recipe=recipe, until=min(order.until, epochs))
+
+    def _train(self, orders: list[Order]) -> None:
+        """Carries out orders together: reports of different trials come mixed, one of each ends it.
+
+        Those whose turn had not come when the engine was halted wait again, and leave no trace.
+        """
+        self.store.start_trials(self.run_id, orders, strategy_state=self.proposals.state())
+        for order in orders:
+            self.listener.trial_started(order.trial, order.recipe.describe(), order.recipe.epochs)
+        self._training = {order.trial: order for order in orders}
+        withdrawn: list[Order] = []
+        for report in self.engine.run(orders, halt=self._halt, on_step=self._step):
             if report.status == "running":
-                self._tell(report)
+                self.proposals.take(report)
                 self.store.report(self.run_id, report, spent=self.budget.spent)
                 self.listener.report(report, self.engine.task.metric)
+            elif _never_began(report):
+                withdrawn.append(self._training.pop(report.trial))
+                self.listener.report(report, self.engine.task.metric)
             else:
-                self._close(order, report)
-        if len(self.finished) == 0 and len(self.store.trials(self.run_id)) >= HOPELESS:
-            reasons = self.store.trials(self.run_id)["reason"]
+                self._close(self._training.pop(report.trial), report)
+        if withdrawn:
+            self.proposals.put_back(withdrawn)
+            self.store.withdraw_trials(
+                self.run_id,
+                [order.trial for order in withdrawn],
+                strategy_state=self.proposals.state(),
+            )
+        self._give_up_if_hopeless()
+
+    def _give_up_if_hopeless(self) -> None:
+        """Ends the run when all that was tried failed, which what was stopped did not."""
+        if self.finished:
+            return
+        trials = self.store.trials(self.run_id)
+        failed = trials[trials["status"] != "stopped"]
+        if len(failed) >= HOPELESS:
             raise RunError(
-                f"The first {len(reasons)} trials all failed; the last one: {reasons.iloc[-1]}.",
+                f"The first {len(failed)} trials all failed; the last one: {failed['reason'].iloc[-1]}.",
                 "Mend the cause (or choose other settings), then resume the run.",
             )
 
     def _close(self, order: Order, report: Report) -> None:
         """Tells strategy, store and listener of a trial's end.
 
-        The strategy's state goes into the store with it, in one step.
+        What the strategy was told, or is to be told, goes into the store with it, in one step.
         """
-        self._tell(report)
+        self.proposals.take(report)
         self.store.finish_trial(
             self.run_id,
             report,
             spent=self.budget.spent,
-            strategy_state=self.strategy.state(),
+            strategy_state=self.proposals.state(),
         )
         if math.isfinite(report.score):
             seconds = float(self.store.trials(self.run_id).set_index("number")["seconds"].loc[order.trial])
@@ -226,10 +253,16 @@ class Study:
                 )
             )
             ranked = sorted(self.finished, key=lambda f: (-f.score, f.loss))
-            self.engine.checkpoints.keep({f.trial for f in ranked[: self.keep]})
+            # Trials in training may have weights on disk already.
+            self.engine.checkpoints.keep({f.trial for f in ranked[: self.keep]} | set(self._training))
         self.listener.report(report, self.engine.task.metric)
         self.listener.time(self.budget.spent, self.budget.total)
 
     def _step(self, done: float) -> None:
         self.listener.step(done)
         self.listener.time(self.budget.spent, self.budget.total)
+
+
+def _never_began(report: Report) -> bool:
+    """Whether a trial was stopped before there was a network to train."""
+    return report.status == "stopped" and report.epoch == 0 and report.parameters == 0

@@ -61,6 +61,18 @@ class Examples(Protocol):
         """The examples at ``indices``, padded to the longest among them."""
         ...
 
+    def targets_of(self, indices: np.ndarray) -> torch.Tensor:
+        """The targets of ``batch(indices)``, without the work of making its inputs."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A hex digest of all that the inputs of batches depend on, in the examples' order.
+
+        Equal fingerprints mean equal inputs, so what a frozen network makes of them can be kept, and met
+        again by another process. Targets do not count: they are asked for by `targets_of` each time.
+        """
+        ...
+
 
 class Task(ABC):
     """One kind of problem: columns, preprocessing, head, loss, metrics, decoding.
@@ -91,6 +103,12 @@ class Task(ABC):
     metric: ClassVar[str]
     """Name of the metric that is optimised."""
     maximize: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "loss" in vars(cls) and "gradient" not in vars(cls):
+            # A closed form inherited from elsewhere would be that of another loss.
+            cls.gradient = Task.gradient  # type: ignore[method-assign]
 
     # -- columns and labels ----------------------------------------------------------------------------------
 
@@ -207,6 +225,53 @@ class Task(ABC):
             (batch,) losses, for tagging the mean over an example's counted words.
         """
 
+    def gradient(
+        self,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        *,
+        label_smoothing: float | torch.Tensor = 0.0,
+        class_weights: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss of each example, and what its logits change it by, for one trial or a stack of trials.
+
+        This one goes through `loss` and autograd, a trial at a time. A task whose derivative has a closed
+        form does well to give it here for all trials at once: heads on cached features are trained by it.
+
+        Args:
+            logits: As in `loss`, with an axis for trials before it or without.
+            targets: As in `loss`, with the same axes before.
+            label_smoothing: In [0, 1); in a stack also a tensor (trials, 1, 1), with one axis more at token
+                level.
+            class_weights: (outputs,) or None; in a stack also (trials, 1, outputs), as above.
+
+        Returns:
+            Losses, (batch,) or (trials, batch), and the derivative of their sum, shaped like ``logits``.
+            Neither has a graph.
+        """
+        if logits.ndim > (3 if self.level == "token" else 2):
+            parts = [
+                self.gradient(
+                    logits[trial],
+                    targets[trial],
+                    label_smoothing=_of_trial(label_smoothing, trial),
+                    class_weights=_of_trial(class_weights, trial),
+                )
+                for trial in range(len(logits))
+            ]
+            losses, slopes = zip(*parts, strict=True)
+            return torch.stack(losses), torch.stack(slopes)
+        logits = logits.detach().requires_grad_()
+        with torch.enable_grad():
+            found = self.loss(
+                logits,
+                targets,
+                label_smoothing=float(label_smoothing),
+                class_weights=None if class_weights is None else class_weights.flatten(),
+            )
+            (slope,) = torch.autograd.grad(found.sum(), logits)
+        return found.detach(), slope
+
     @abstractmethod
     def class_weights(self, targets: list[np.ndarray]) -> torch.Tensor | None:
         """(outputs,) weights n / (classes * count) from training targets; None where classes mean nothing."""
@@ -273,3 +338,9 @@ class Task(ABC):
         self, train: pd.DataFrame, test: pd.DataFrame, *, seed: int, root: str = "."
     ) -> tuple[str, list[np.ndarray]] | None:
         """A baseline without a pre-trained model: its name and its outputs on ``test``; or None."""
+
+
+def _of_trial(value: Any, trial: int) -> Any:
+    """A stack's setting as one trial has it: itself where all share it."""
+    stacked = isinstance(value, torch.Tensor) and value.ndim > 1
+    return value[trial if len(value) > 1 else 0] if stacked else value

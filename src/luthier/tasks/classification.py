@@ -44,6 +44,36 @@ def cross_entropy(
     return torch.where(counted, mixed, torch.zeros_like(mixed))
 
 
+def cross_entropy_gradient(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    label_smoothing: float | torch.Tensor = 0.0,
+    class_weights: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`cross_entropy` and its derivative.
+
+    The loss is sum a_c * -log p_c, where a_c is e * w_c / classes, and (1 - e) * w_c more for the true class.
+    So its derivative by a logit is p_c * sum a - a_c.
+
+    Args:
+        logits: (..., classes).
+        targets: (...) class indices; negative where no loss is counted.
+        label_smoothing: e; a tensor broadcasts over the logits.
+        class_weights: w; broadcasts over the logits.
+
+    Returns:
+        (...) losses, and the derivative of their sum, shaped like ``logits``.
+    """
+    shares = torch.zeros_like(logits).scatter_(-1, targets.clamp(min=0).unsqueeze(-1), 1.0)
+    shares = shares * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
+    if class_weights is not None:
+        shares = shares * class_weights.to(logits.dtype)
+    shares = shares * (targets >= 0).unsqueeze(-1)
+    logs = torch.log_softmax(logits, dim=-1)
+    slope = logs.exp() * shares.sum(dim=-1, keepdim=True) - shares
+    return -(shares * logs).sum(dim=-1), slope
+
+
 def balanced_weights(classes: np.ndarray, count: int) -> torch.Tensor:
     """(count,) float32 weights n / (classes * count of the class); 1 for a class without examples.
 
@@ -71,6 +101,11 @@ def mean_f1(true_positive: np.ndarray, predicted: np.ndarray, true: np.ndarray) 
 def ratio(numerator: float, denominator: float) -> float:
     """A quotient, NaN where the denominator is zero."""
     return float(numerator / denominator) if denominator else float("nan")
+
+
+def table(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, outputs) from n rows: as `np.stack`, and several times faster for many short ones."""
+    return np.concatenate(outputs).reshape(len(outputs), -1)
 
 
 def claim_classes(frame: pd.DataFrame, target: Target) -> tuple[float, str] | None:
@@ -188,6 +223,13 @@ class SingleLabel(Task):
         """(batch,) cross-entropy; zero where the target is negative."""
         return cross_entropy(logits, targets, label_smoothing, class_weights)
 
+    def gradient(
+        self, logits: torch.Tensor, targets: torch.Tensor, *, label_smoothing: float | torch.Tensor = 0.0,
+        class_weights: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """In closed form."""
+        return cross_entropy_gradient(logits, targets, label_smoothing, class_weights)
+
     def class_weights(self, targets: list[np.ndarray]) -> torch.Tensor | None:
         """(classes,) n / (classes * count)."""
         return balanced_weights(np.asarray(targets, dtype=np.int64), self.num_outputs)
@@ -202,7 +244,7 @@ class SingleLabel(Task):
         table = np.zeros((count, 4 + 3 * classes))
         if not count:
             return table
-        true, predicted = np.asarray(targets, dtype=np.int64), np.argmax(np.stack(outputs), axis=1)
+        true, predicted = np.asarray(targets, dtype=np.int64), np.argmax(table(outputs), axis=1)
         rows = np.arange(count)
         answered, known, right = true != MISSING, true >= 0, true == predicted
         losses = self.example_losses(outputs, targets)
@@ -255,7 +297,7 @@ class SingleLabel(Task):
         if not len(targets):
             return np.empty(0)
         true = np.asarray(targets, dtype=np.int64)
-        scores = log_softmax(np.stack(outputs).astype(np.float64), axis=1)
+        scores = log_softmax(table(outputs).astype(np.float64), axis=1)
         return np.where(true >= 0, -scores[np.arange(len(true)), np.maximum(true, 0)], np.nan)
 
     def majority(self, train: Sequence[np.ndarray], like: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -58,6 +58,11 @@ class Case:
         """Rows (those of the test split unless given), encoded."""
         return task.encode(self.test if frame is None else frame, self.processor, root=self.root)
 
+    def bare(self, task: Task) -> pd.DataFrame:
+        """The rows of the test split without their answers."""
+        target = task.columns.roles["target"]
+        return self.test.drop(columns=[target] if isinstance(target, str) else list(target))
+
     def right(self, task: Task, targets: Sequence[np.ndarray]) -> Outputs:
         """Outputs that are surely right."""
         return (self.answer or right_answers)(task, targets)
@@ -95,9 +100,7 @@ def check_state_restores(case: Case) -> None:
 def check_encoded_shapes(case: Case) -> None:
     """Examples, batches and outputs have the shapes that the contract names, also without a target column."""
     task = case.fitted()
-    target = task.columns.roles["target"]
-    bare = case.test.drop(columns=[target] if isinstance(target, str) else list(target))
-    for frame in (case.test, bare):
+    for frame in (case.test, case.bare(task)):
         examples = case.encoded(task, frame)
         _require(len(examples) == len(examples.lengths) == len(frame), "not as many examples as rows")
         batch = examples.batch(np.arange(len(frame)))
@@ -114,6 +117,20 @@ def check_encoded_shapes(case: Case) -> None:
         _require(len(task.targets(frame)) == len(frame), "not one target for each row")
         _require(len(task.decode(cut, frame)) == len(frame), "not one prediction for each row")
     _require(len(task.show(case.test)) == len(case.test), "not one shown line for each row")
+
+
+def check_examples_are_known_again(case: Case) -> None:
+    """The fingerprint is that of the inputs, whatever the targets, which can be had without inputs."""
+    task = case.fitted()
+    examples = case.encoded(task)
+    known = examples.fingerprint()
+    _require(case.encoded(task).fingerprint() == known, "the same rows have another fingerprint")
+    _require(case.encoded(task, case.bare(task)).fingerprint() == known, "the fingerprint depends on targets")
+    turned = case.encoded(task, case.test[::-1])
+    _require(turned.fingerprint() != known, "rows in another order have the same fingerprint")
+    for part in (np.arange(len(examples)), np.array([3, 1])):
+        alone, batch = examples.targets_of(part), examples.batch(part)
+        _same(alone.numpy(), batch.targets.numpy(), "targets differ from those of the batch")
 
 
 def check_batch_equals_alone(case: Case) -> None:
@@ -167,6 +184,31 @@ def check_loss(case: Case) -> None:
         np.allclose(np.nan_to_num(alone), trained, rtol=1e-4, atol=1e-5),
         "example_losses differ from the loss that is trained with (which is 0 where they are NaN)",
     )
+
+
+def check_gradient(case: Case) -> None:
+    """The gradient is the derivative of the loss, for one trial and for a stack of different ones."""
+    task = case.fitted()
+    batch = case.encoded(task).batch(np.arange(len(case.test)))
+    logits = torch.stack([_logits(task, batch, seed).double() for seed in (3, 4)])
+    weights = task.class_weights(task.targets(case.train))
+    if weights is not None:
+        weights = torch.stack([weights, weights.sqrt()]).view(2, *[1] * (logits.ndim - 2), -1)
+    smoothing = torch.tensor([0.0, 0.1], dtype=torch.float64).view(2, *[1] * (logits.ndim - 1))
+    targets = torch.stack([batch.targets] * 2)
+    stacked = task.gradient(logits, targets, label_smoothing=smoothing, class_weights=weights)
+    for trial in range(2):
+        leaf = logits[trial].clone().requires_grad_()
+        options: dict[str, Any] = {
+            "label_smoothing": float(smoothing[trial]),
+            "class_weights": None if weights is None else weights[trial].flatten(),
+        }
+        loss = task.loss(leaf, batch.targets, **options)
+        (slope,) = torch.autograd.grad(loss.sum(), leaf)
+        alone = task.gradient(logits[trial], batch.targets, **options)
+        for losses, slopes in (alone, (stacked[0][trial], stacked[1][trial])):
+            _require(bool(torch.allclose(losses, loss.detach())), "the gradient comes with another loss")
+            _require(bool(torch.allclose(slopes, slope)), "the gradient is not the derivative of the loss")
 
 
 def check_statistics_add_up(case: Case) -> None:
@@ -257,8 +299,10 @@ def check_strata(case: Case) -> None:
 CHECKS: list[Callable[[Case], None]] = [
     check_state_restores,
     check_encoded_shapes,
+    check_examples_are_known_again,
     check_batch_equals_alone,
     check_loss,
+    check_gradient,
     check_statistics_add_up,
     check_right_scores_best,
     check_decodes_to_json,

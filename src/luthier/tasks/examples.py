@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,9 +79,10 @@ class Ragged:
     def padded(self, indices: np.ndarray, fill: int) -> np.ndarray:
         """(len(indices), longest among them) int64, filled up at the right."""
         lengths = self.lengths[indices]
-        out = np.full((len(indices), max(1, int(lengths.max(initial=0)))), fill, dtype=np.int64)
-        for row, index in enumerate(indices):
-            out[row, : lengths[row]] = self[index]
+        places = np.arange(max(1, int(lengths.max(initial=0))))
+        inside = places < lengths[:, None]
+        out = np.full(inside.shape, fill, dtype=np.int64)
+        out[inside] = self.values[(self.starts[indices][:, None] + places)[inside]]
         return out
 
     def take(self, indices: np.ndarray) -> Ragged:
@@ -98,6 +100,8 @@ class TextExamples:
         truncated: (n,) whether each text was cut.
     """
 
+    _fingerprint = ""
+
     def __init__(
         self, ids: Sequence[np.ndarray] | Ragged, targets: np.ndarray, pad_id: int, truncated: np.ndarray
     ) -> None:
@@ -113,9 +117,16 @@ class TextExamples:
 
     def batch(self, indices: np.ndarray) -> Batch:
         """``input_ids`` and ``attention_mask`` (batch, longest length), int64."""
-        return Batch(
-            _text_inputs(self.ids, indices, self.pad_id), torch.from_numpy(self.targets[indices]), indices
-        )
+        return Batch(_text_inputs(self.ids, indices, self.pad_id), self.targets_of(indices), indices)
+
+    def targets_of(self, indices: np.ndarray) -> torch.Tensor:
+        """(batch,) or (batch, labels)."""
+        return torch.from_numpy(self.targets[indices])
+
+    def fingerprint(self) -> str:
+        """Of the token ids."""
+        self._fingerprint = self._fingerprint or _text_digest(self.ids, self.pad_id)
+        return self._fingerprint
 
     def take(self, indices: np.ndarray) -> TextExamples:
         """Some of the examples, in that order."""
@@ -134,6 +145,8 @@ class TokenExamples:
         targets: The encoded tags of each example's words (also of those that were cut away).
         pad_id: Token that batches are padded with.
     """
+
+    _fingerprint = ""
 
     def __init__(
         self,
@@ -156,8 +169,16 @@ class TokenExamples:
 
     def batch(self, indices: np.ndarray) -> Batch:
         """``input_ids``, ``attention_mask`` and targets, each (batch, longest length), int64."""
-        targets = torch.from_numpy(self.token_targets.padded(indices, MISSING))
-        return Batch(_text_inputs(self.ids, indices, self.pad_id), targets, indices)
+        return Batch(_text_inputs(self.ids, indices, self.pad_id), self.targets_of(indices), indices)
+
+    def targets_of(self, indices: np.ndarray) -> torch.Tensor:
+        """(batch, longest length) int64, -100 where no word begins and beyond an example's end."""
+        return torch.from_numpy(self.token_targets.padded(indices, MISSING))
+
+    def fingerprint(self) -> str:
+        """Of the token ids; which of them begin words is the targets' affair."""
+        self._fingerprint = self._fingerprint or _text_digest(self.ids, self.pad_id)
+        return self._fingerprint
 
     def take(self, indices: np.ndarray) -> TokenExamples:
         """Some of the examples, in that order."""
@@ -179,6 +200,7 @@ class ImageExamples:
     """
 
     truncated = 0
+    _fingerprint = ""
 
     def __init__(self, pixels: np.ndarray, targets: np.ndarray, processor: ImageProcessor) -> None:
         self.pixels = pixels
@@ -192,7 +214,18 @@ class ImageExamples:
     def batch(self, indices: np.ndarray) -> Batch:
         """``pixel_values`` (batch, 3, height, width), float32, normalised."""
         pixels = self.processor.normalise(torch.from_numpy(self.pixels[indices]))
-        return Batch({"pixel_values": pixels}, torch.from_numpy(self.targets[indices]), indices)
+        return Batch({"pixel_values": pixels}, self.targets_of(indices), indices)
+
+    def targets_of(self, indices: np.ndarray) -> torch.Tensor:
+        """(batch,) int64."""
+        return torch.from_numpy(self.targets[indices])
+
+    def fingerprint(self) -> str:
+        """Of the pixels, and of what their normalisation makes of every possible byte."""
+        if not self._fingerprint:
+            ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(1, 3, 1, 1)
+            self._fingerprint = _digest("image", self.pixels, self.processor.normalise(ramp).numpy())
+        return self._fingerprint
 
     def take(self, indices: np.ndarray) -> ImageExamples:
         """Some of the examples, in that order."""
@@ -301,6 +334,20 @@ def _text_inputs(ids: Ragged, indices: np.ndarray, pad_id: int) -> dict[str, tor
     padded = ids.padded(indices, pad_id)
     mask = np.arange(padded.shape[1]) < ids.lengths[indices][:, None]
     return {"input_ids": torch.from_numpy(padded), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+
+
+def _text_digest(ids: Ragged, pad_id: int) -> str:
+    # The padding is masked, but some architectures number positions by what is no padding.
+    return _digest("text", ids.lengths, ids.values, np.array(pad_id))
+
+
+def _digest(kind: str, *arrays: np.ndarray) -> str:
+    """Hex digest of arrays with their types and shapes, so that none runs into the next."""
+    total = hashlib.blake2b(kind.encode(), digest_size=20)
+    for array in arrays:
+        total.update(f"{array.dtype.str}{array.shape}".encode())
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
 
 
 def _at_first_token(word_index: np.ndarray, tags: np.ndarray) -> np.ndarray:

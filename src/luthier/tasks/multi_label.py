@@ -14,7 +14,7 @@ from scipy.special import expit
 from luthier.errors import DataError
 from luthier.tasks import classical
 from luthier.tasks.base import Batch, Columns, Modality, Task
-from luthier.tasks.classification import mean_f1, ratio
+from luthier.tasks.classification import mean_f1, ratio, table
 from luthier.tasks.columns import Hints, by_name, check_hints, kind, text_and_target, text_input, usable
 from luthier.tasks.examples import TextExamples, encode_texts
 from luthier.tasks.labels import (
@@ -266,6 +266,21 @@ class MultiLabelClassification(Task):
         counted = torch.where(known, losses, torch.zeros_like(losses)).sum(-1)
         return counted / known.sum(-1).clamp(min=1).to(logits.dtype)
 
+    def gradient(
+        self, logits: torch.Tensor, targets: torch.Tensor, *, label_smoothing: float | torch.Tensor = 0.0,
+        class_weights: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """In closed form."""
+        known = targets >= 0
+        yes = targets.clamp(min=0).to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+        no = 1 - yes
+        if class_weights is not None:
+            yes = yes * class_weights.to(logits.dtype)
+        share = known.to(logits.dtype) / known.sum(-1, keepdim=True).clamp(min=1)
+        losses = yes * torch.nn.functional.softplus(-logits) + no * torch.nn.functional.softplus(logits)
+        slope = no * torch.sigmoid(logits) - yes * torch.sigmoid(-logits)
+        return (losses * share).sum(-1), slope * share
+
     def class_weights(self, targets: list[np.ndarray]) -> torch.Tensor | None:
         """(labels,) negatives / positives of each label; 1 where it has none of either."""
         answers = self._matrix(targets)
@@ -283,7 +298,7 @@ class MultiLabelClassification(Task):
         if not len(targets):
             return table
         answers = self._matrix(targets)
-        known, said = answers >= 0, np.stack(outputs) > 0
+        known, said = answers >= 0, table(outputs) > 0
         counted = known.any(axis=1)
         unseen = np.array([len(target) - labels for target in targets])
         table[:, 0] = counted
@@ -328,7 +343,7 @@ class MultiLabelClassification(Task):
         """(n,) mean binary cross-entropy over known labels, NaN where none is known."""
         if not len(targets):
             return np.empty(0)
-        answers, scores = self._matrix(targets), np.stack(outputs).astype(np.float64)
+        answers, scores = self._matrix(targets), table(outputs).astype(np.float64)
         known = answers >= 0
         losses = np.where(known, np.logaddexp(0, np.where(answers == 1, -scores, scores)), 0.0)
         count = known.sum(axis=1)

@@ -12,7 +12,7 @@ import torch
 from luthier.errors import DataError
 from luthier.tasks import classical
 from luthier.tasks.base import Batch, Columns, Modality, Task
-from luthier.tasks.classification import ratio
+from luthier.tasks.classification import ratio, table
 from luthier.tasks.columns import FEW, Hints, check_hints, count_distinct, kind, text_and_target
 from luthier.tasks.examples import TextExamples, encode_texts
 from luthier.tasks.labels import numbers, one_line, texts
@@ -157,6 +157,16 @@ class TextRegression(Task):
         errors = (logits.squeeze(-1) - goal) ** 2
         return torch.where(known, errors, torch.zeros_like(errors))
 
+    def gradient(
+        self, logits: torch.Tensor, targets: torch.Tensor, *, label_smoothing: float | torch.Tensor = 0.0,
+        class_weights: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """In closed form."""
+        goal = targets.to(logits.dtype)
+        errors = logits.squeeze(-1) - goal
+        errors = torch.where(torch.isnan(goal), torch.zeros_like(errors), errors)
+        return errors**2, 2 * errors.unsqueeze(-1)
+
     def class_weights(self, targets: list[np.ndarray]) -> torch.Tensor | None:
         """None."""
         return None
@@ -170,7 +180,7 @@ class TextRegression(Task):
         if not len(targets):
             return np.zeros((0, 8))
         true = np.asarray(targets, dtype=np.float64)
-        said = np.stack(outputs).astype(np.float64)[:, 0]
+        said = table(outputs).astype(np.float64)[:, 0]
         error = said - true
         table = np.stack(
             [np.ones_like(true), true, true**2, said, said**2, said * true, np.abs(error), error**2], axis=1
@@ -212,7 +222,7 @@ class TextRegression(Task):
         """(n,) squared errors in the learnt scale, NaN where the value is missing."""
         if not len(targets):
             return np.empty(0)
-        errors = np.stack(outputs).astype(np.float64)[:, 0] - np.asarray(targets, dtype=np.float64)
+        errors = table(outputs).astype(np.float64)[:, 0] - np.asarray(targets, dtype=np.float64)
         return np.asarray(errors**2)
 
     def show(self, frame: pd.DataFrame) -> list[str]:

@@ -1,0 +1,251 @@
+"""Counterparts of layers for trials that train together: trained weights carry a leading trial dimension.
+
+Each reads a folded batch, (trials * batch, ...), whose first rows are the first trial's. Weights that are not trained are
+shared by all trials and stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from luthier.engine.noise import Noise, drop
+
+
+def repeated(parameter: nn.Parameter | None, size: int) -> nn.Parameter | None:
+    """A trained parameter for each trial, (trials, ...); one that is not trained as it is."""
+    if parameter is None or not parameter.requires_grad:
+        return parameter
+    return nn.Parameter(parameter.detach().expand(size, *parameter.shape).clone())
+
+
+class Stacked(nn.Module):
+    """A layer of several trials; its parameters are named as the plain layer's are.
+
+    Args:
+        plain: The layer that is replaced.
+        size: Number of trials.
+    """
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(self, plain: nn.Module, size: int) -> None:
+        super().__init__()
+        self.size = size
+        for name, parameter in plain.named_parameters(recurse=False):
+            self.register_parameter(name, repeated(parameter, size))
+        if getattr(plain, "bias", None) is None:
+            self.bias = None
+
+    def split(self, x: torch.Tensor) -> torch.Tensor:
+        """(trials, rows, width) from (trials * batch, ..., width)."""
+        return x.reshape(self.size, -1, x.shape[-1])
+
+    def per_row(self, parameter: nn.Parameter | None, plain: int) -> torch.Tensor | None:
+        """A vector for each trial as (trials, 1, width), or the shared one; None where there is none."""
+        return parameter.unsqueeze(1) if parameter is not None and parameter.ndim > plain else parameter
+
+
+class StackedLinear(Stacked):
+    """`nn.Linear`."""
+
+    def __init__(self, plain: nn.Linear, size: int) -> None:
+        super().__init__(plain, size)
+        self.in_features, self.out_features = plain.in_features, plain.out_features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(trials * batch, ..., out) from (trials * batch, ..., in)."""
+        assert self.weight is not None
+        rows, bias = self.split(x), self.per_row(self.bias, 1)
+        if self.weight.ndim == 2:
+            out = F.linear(rows, self.weight)
+            out = out if bias is None else out + bias
+        elif bias is None:
+            out = torch.bmm(rows, self.weight.transpose(1, 2))
+        else:
+            out = torch.baddbmm(bias, rows, self.weight.transpose(1, 2))
+        return out.view(*x.shape[:-1], -1)
+
+
+class StackedLayerNorm(Stacked):
+    """`nn.LayerNorm` over the last dimension."""
+
+    def __init__(self, plain: nn.LayerNorm, size: int) -> None:
+        super().__init__(plain, size)
+        self.normalized_shape, self.eps = plain.normalized_shape, plain.eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As ``x``."""
+        rows = self.split(F.layer_norm(x, self.normalized_shape, eps=self.eps))
+        weight, bias = self.per_row(self.weight, 1), self.per_row(self.bias, 1)
+        if weight is not None:
+            rows = rows * weight if bias is None else torch.addcmul(bias, rows, weight)
+        return rows.view(x.shape)
+
+
+class StackedEmbedding(Stacked):
+    """`nn.Embedding`; ids that are the same for all trials, (1, length), give rows for all.
+
+    Args:
+        plain: The layer that is replaced.
+        size: Number of trials.
+        rows: Gives the number of rows of the folded batch.
+    """
+
+    def __init__(self, plain: nn.Embedding, size: int, folded: Folded) -> None:
+        super().__init__(plain, size)
+        self.num_embeddings, self.embedding_dim = plain.num_embeddings, plain.embedding_dim
+        self.padding_idx = plain.padding_idx
+        self.folded = folded
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """(trials * batch, length, width) from (trials * batch, length)."""
+        assert self.weight is not None
+        if len(ids) == 1:
+            ids = ids.expand(self.folded.rows, *ids.shape[1:])
+        first = torch.arange(self.size, device=ids.device) * self.num_embeddings
+        offsets = first.repeat_interleave(len(ids) // self.size).view(-1, *[1] * (ids.ndim - 1))
+        found = F.embedding(ids + offsets, self.weight.flatten(0, 1))
+        if self.padding_idx is None:
+            return found
+        # Padding learns nothing, as in the plain layer, which can name but one row.
+        return torch.where((ids == self.padding_idx).unsqueeze(-1), found.detach(), found)
+
+
+class StackedConv2d(Stacked):
+    """`nn.Conv2d` that pads with zeros."""
+
+    def __init__(self, plain: nn.Conv2d, size: int) -> None:
+        super().__init__(plain, size)
+        # Some bodies work out their own padding from these.
+        self.kernel_size, self.stride, self.dilation = plain.kernel_size, plain.stride, plain.dilation
+        self.padding, self.groups = plain.padding, plain.groups
+        self.in_channels, self.out_channels = plain.in_channels, plain.out_channels
+        self.pointwise = plain.groups == 1 and all(
+            n == 1 for n in (*plain.kernel_size, *plain.stride)
+        ) and plain.padding in (0, (0, 0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(trials * batch, out, height, width) from (trials * batch, in, height, width)."""
+        assert self.weight is not None
+        if self.weight.ndim == 4:
+            out = F.conv2d(x, self.weight, None, self.stride, self.padding, self.dilation, self.groups)
+            return out if self.bias is None else self._biased(out)
+        if self.pointwise:
+            return self._product(x)
+        # One after the other: a grouped convolution over all trials' channels is many times slower on a CPU.
+        biases: Sequence[Any] = [self.bias] * self.size
+        if self.bias is not None and self.bias.ndim == 2:
+            biases = self.bias.unbind()
+        parts = [
+            F.conv2d(part, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+            for part, weight, bias in zip(x.chunk(self.size), self.weight.unbind(), biases, strict=True)
+        ]
+        return torch.cat(parts)
+
+    def _biased(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.bias is not None
+        bias = self.bias.repeat_interleave(len(x) // self.size, dim=0) if self.bias.ndim == 2 else self.bias[None]
+        return x + bias[:, :, None, None]
+
+    def _product(self, x: torch.Tensor) -> torch.Tensor:
+        """A convolution of single pixels is a product with channels last."""
+        assert self.weight is not None
+        rows, weight = self.split(x.permute(0, 2, 3, 1)), self.weight.flatten(2).transpose(1, 2)
+        bias = self.per_row(self.bias, 1)
+        out = torch.bmm(rows, weight)
+        out = out if bias is None else out + bias
+        return out.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
+
+
+class StackedBatchNorm2d(Stacked):
+    """`nn.BatchNorm2d`: each trial by the statistics of its own rows, and with its own running ones."""
+
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    num_batches_tracked: torch.Tensor
+
+    def __init__(self, plain: nn.BatchNorm2d, size: int) -> None:
+        super().__init__(plain, size)
+        self.eps, self.momentum = plain.eps, plain.momentum
+        for name, buffer in plain.named_buffers(recurse=False):
+            self.register_buffer(name, buffer.expand(size, *buffer.shape).clone())
+
+    @property
+    def learns(self) -> bool:
+        """Whether the scale is trained; otherwise the running statistics hold, as in `Network`."""
+        return self.weight is not None and self.weight.requires_grad
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As ``x``."""
+        training = self.training and self.learns
+        if training:
+            self.num_batches_tracked += 1
+        parts = []
+        for index, part in enumerate(x.chunk(self.size)):
+            weight, bias = (
+                p[index] if p is not None and p.ndim == 2 else p for p in (self.weight, self.bias)
+            )
+            momentum = self.momentum
+            if momentum is None:
+                momentum = 1.0 / max(1.0, float(self.num_batches_tracked[index]))
+            parts.append(
+                F.batch_norm(
+                    part, self.running_mean[index], self.running_var[index], weight, bias, training, momentum, self.eps
+                )
+            )
+        return torch.cat(parts)
+
+
+class StackedLora(nn.Module):
+    """PEFT's ``lora.Linear``: one frozen layer for all trials, and low-rank updates of each (Hu et al. 2021, eq. 3).
+
+    Updates of smaller rank than the largest are filled up with zeros, which stay zero: neither half gets a gradient
+    from the other's.
+
+    Args:
+        plain: PEFT's layer, of the largest rank.
+        adapter: Its adapter's name.
+        scales: Of the trials: alpha / rank.
+        rates: Of the trials: dropout on the input of the updates.
+        noise: Their random numbers.
+    """
+
+    def __init__(
+        self, plain: Any, adapter: str, scales: Sequence[float], rates: Sequence[float], noise: Noise
+    ) -> None:
+        super().__init__()
+        size = len(scales)
+        self.size, self.adapter, self.rates, self.noise = size, adapter, list(rates), noise
+        self.base_layer = plain.base_layer
+        self.in_features, self.out_features = plain.in_features, plain.out_features
+        self.lora_A = nn.ModuleDict({adapter: Stacked(plain.lora_A[adapter], size)})
+        self.lora_B = nn.ModuleDict({adapter: Stacked(plain.lora_B[adapter], size)})
+        self.register_buffer("scales", torch.tensor(scales, dtype=torch.float64).view(-1, 1, 1), persistent=False)
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """(trials * batch, ..., out) from (trials * batch, ..., in)."""
+        result: torch.Tensor = self.base_layer(x, *args, **kwargs)
+        first, second = (layers[self.adapter].weight for layers in (self.lora_A, self.lora_B))
+        assert isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)
+        scales = self.get_buffer("scales").to(first.dtype)
+        rows = drop(x, self.rates, self.noise) if self.training else x
+        rows = rows.reshape(self.size, -1, x.shape[-1])
+        low = torch.bmm(rows, first.transpose(1, 2)) * scales
+        total = torch.baddbmm(result.reshape(self.size, -1, result.shape[-1]), low, second.transpose(1, 2))
+        return total.view(result.shape)
+
+
+class Folded:
+    """How many rows the batch has that is on its way through a body; a hook tells it."""
+
+    rows = 0
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A forward pre-hook."""
+        self.rows = len(next(value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)))

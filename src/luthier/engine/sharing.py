@@ -1,0 +1,123 @@
+"""What trials of one model share below their first trainable layer: its outputs for each split, computed once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+
+from luthier.engine import cache, prefix
+from luthier.engine.cache import FeatureCache
+from luthier.engine.inputs import Inputs
+from luthier.models import cut
+from luthier.models.network import Network
+from luthier.models.source import Source
+from luthier.recipe import Recipe
+from luthier.tasks.base import Examples
+
+# Fixed random changes of each image where an augmented one passes frozen layers; see `prefix.compute`.
+VIEWS = 4
+
+
+class Sharing:
+    """The frozen outputs of an engine's models on its splits.
+
+    Args:
+        inputs: The encoded splits.
+        store: Where computed outputs are kept.
+        device: Where to compute them.
+        dtype: Of kept states; pooled vectors are float32 always.
+    """
+
+    def __init__(self, inputs: Inputs, store: FeatureCache, device: torch.device, dtype: str) -> None:
+        self.inputs = inputs
+        self.store = store
+        self.device = device
+        self.dtype = dtype
+        self._keys: dict[tuple[object, ...], str] = {}
+
+    def features(
+        self, network: Network, source: Source, recipe: Recipe, split: str, depth: int, also: Iterable[int] = (),
+        *, halt: Callable[[], str | None] | None = None,
+    ) -> prefix.Features:  # fmt: skip
+        """The outputs of what lies below a depth, from the store or by one pass over the split.
+
+        Args:
+            network: A whole network of the recipe, frozen below ``depth`` at least.
+            source: Its model.
+            recipe: Its preprocessing and pooling count, and for the training split its augmentation.
+            split: Its name.
+            depth: See `cut.capture`.
+            also: Other depths that will be wanted: missing ones are filled by the same pass.
+            halt: A reason ends the pass.
+
+        Raises:
+            Halted: ``halt`` gave a reason.
+        """
+        examples = self.inputs.split(split, source, recipe).examples
+        found = self.store.get(self._key(source, recipe, split, depth), examples)
+        if found is not None:
+            return found
+        wanted = [depth]
+        for other in sorted(set(also) - {depth}):
+            if self.fits(network, source, recipe, other) and not self.known(source, recipe, split, other):
+                wanted.append(other)
+        views = self._views(recipe, split)
+        computed = prefix.compute(
+            network, examples, wanted, self.device, dtype=self.dtype, views=views, augmentation=recipe.augmentation,
+            halt=halt,
+        )  # fmt: skip
+        for each, features in computed.items():
+            self.store.put(self._key(source, recipe, split, each), features)
+        return computed[depth]
+
+    def known(self, source: Source, recipe: Recipe, split: str, depth: int) -> bool:
+        """Whether these outputs need no computing."""
+        return self.store.has(self._key(source, recipe, split, depth))
+
+    def fits(self, network: Network, source: Source, recipe: Recipe, depth: int) -> bool:
+        """Whether the outputs of all splits are small enough to be kept."""
+        return self.bytes(network, source, recipe, depth) <= self.store.capacity
+
+    def bytes(self, network: Network, source: Source, recipe: Recipe, depth: int) -> int:
+        """What the outputs at a depth take in the store, over all splits, going by one example."""
+        total = 0.0
+        width = (
+            4
+            if depth == 0 and network.level == "example"
+            else torch.finfo(getattr(torch, self.dtype)).bits // 8
+        )
+        for split in self.inputs.frames:
+            examples = self.inputs.split(split, source, recipe).examples
+            one = examples.batch(examples.lengths.argsort()[:1])
+            with torch.no_grad():
+                state = cut.capture(network, [depth], one.inputs)[depth]
+            ragged = network.level == "token" or (depth > 0 and "attention_mask" in one.inputs)
+            each = math.prod(state.shape[1:]) * width
+            rows = int(examples.lengths.sum()) / int(examples.lengths.min()) if ragged else len(examples)
+            total += each * rows * max(1, self._views(recipe, split))
+        return int(total)
+
+    def _views(self, recipe: Recipe, split: str) -> int:
+        return VIEWS if recipe.augmentation != "none" and split == "train" else 0
+
+    def _key(self, source: Source, recipe: Recipe, split: str, depth: int) -> str:
+        # Weights and preprocessing, the split by its content, and what is made of them. The pooling of the head
+        # counts only where pooled vectors are kept, so that heads of all kinds share the states below them.
+        pooling = recipe.pooling if depth == 0 else "none"
+        views = self._views(recipe, split)
+        local = (*Inputs.key(source, recipe), split, depth, pooling, views and recipe.augmentation)
+        if local not in self._keys:
+            examples: Examples = self.inputs.split(split, source, recipe).examples
+            self._keys[local] = cache.key(
+                weights=source.fingerprint, preprocessing=(recipe.max_length, recipe.image_size),
+                data=examples.fingerprint(), depth=depth, level=self.inputs.task.level, pooling=pooling, device=self.device.type,
+                dtype=self.dtype, views=views, augmentation=recipe.augmentation if views else "none",
+            )  # fmt: skip
+        return self._keys[local]
+
+
+def shares(recipe: Recipe) -> bool:
+    """Whether what a recipe leaves frozen is the same in other trials and all epochs."""
+    return recipe.init == "pretrained" and recipe.adaptation in ("probe", "last_k")

@@ -1,0 +1,153 @@
+"""A study with an engine that answers at once by a made clock, and a strategy that hears everything."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from luthier.engine.cost import Cost
+from luthier.recipe import Recipe
+from luthier.search.base import Strategy
+from luthier.search.random import Random
+from luthier.space import Space
+from luthier.study.budget import Budget
+from luthier.study.store import Store
+from luthier.study.study import Study
+from luthier.trial import Order, Report
+
+SPACE = Space.from_dict(
+    {"model": "m", "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}, "epochs": 3}
+)
+
+
+class Engine:
+    """Scores a recipe by its rate; an epoch of a trial takes a second of a made clock.
+
+    Orders given together train in stacks, in which trials take turns, an epoch each. Once halted, it ends the
+    trials of a stack with what they have, and begins no further stack.
+    """
+
+    def __init__(
+        self, clock: list[float], fails: Callable[[int], bool] = lambda trial: False, stack: int = 3
+    ) -> None:
+        self.clock = clock
+        self.fails = fails
+        self.stack = stack
+        self.calls: list[list[int]] = []
+        self.trained: list[Order] = []
+        self.kept: set[int] = set()
+        self.live: list[Order] = []
+        self.task = SimpleNamespace(metric="accuracy")
+        self.checkpoints = SimpleNamespace(keep=self.keep)
+
+    def keep(self, trials: set[int]) -> None:
+        self.kept = trials
+        assert {order.trial for order in self.live} <= trials
+
+    def predict_cost(self, recipe: Recipe) -> Cost | None:
+        return Cost(0.0, 1.0)
+
+    def run(
+        self, orders: list[Order], *, halt: Callable[[], str | None], on_step: Callable[[float], None]
+    ) -> Iterator[Report]:
+        self.calls.append([order.trial for order in orders])
+        for start in range(0, len(orders), self.stack):
+            stack = orders[start : start + self.stack]
+            if start and (reason := halt()):
+                for order in stack:
+                    yield Report(order.trial, 0, "stopped", reason=reason)
+            else:
+                yield from self._run(stack, halt)
+
+    def _run(self, orders: list[Order], halt: Callable[[], str | None]) -> Iterator[Report]:
+        self.trained += orders
+        self.live = list(orders)
+        for epoch in range(1, max(order.until for order in orders) + 1):
+            for order in list(self.live):
+                for report in self._epoch(order, epoch, halt()):
+                    if report.status != "running":
+                        self.live.remove(order)
+                    yield report
+
+    def _epoch(self, order: Order, epoch: int, halted: str | None) -> Iterator[Report]:
+        score = -math.log10(order.recipe.learning_rate)
+        if self.fails(order.trial):
+            yield Report(order.trial, 0, "failed", reason="made to fail")
+            return
+        if halted is None:
+            self.clock[0] += 1
+        elif epoch == 1:
+            score = self.salvage(order)
+        if halted is None or epoch == 1:
+            yield Report(order.trial, epoch, "running", score, {"loss": 1.0}, 1.0)
+        if halted is not None:
+            yield Report(order.trial, max(1, epoch - 1), "stopped", score, best_epoch=1, reason=halted)
+        elif epoch == order.until:
+            yield Report(order.trial, order.until, "completed", score, {"loss": 1.0}, best_epoch=1)
+
+    def salvage(self, order: Order) -> float:
+        return 0.25
+
+
+class Quiet:
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args: None
+
+
+class Listening(Strategy):
+    """Its next recipes follow from all that it was told, and from the order in which it was."""
+
+    name = "listening"
+
+    def __init__(self, space: Space, seed: int = 0) -> None:
+        super().__init__(space, seed)
+        self.trials = 0
+        self.heard: list[list[Any]] = []
+
+    def ask(self, room: int) -> list[Order]:
+        rng = np.random.default_rng(zlib.crc32(json.dumps([self.trials, room, self.heard]).encode()))
+        recipes = [Recipe(model="m", epochs=3, learning_rate=rate) for rate in rng.uniform(1e-5, 1e-3, room)]
+        self.trials += room
+        return [Order(self.trials - room + at, recipe, 3) for at, recipe in enumerate(recipes)]
+
+    def tell(self, report: Report) -> None:
+        self.heard.append([report.trial, report.epoch, report.status, report.score])
+
+    @property
+    def finished(self) -> bool:
+        return False
+
+    def state(self) -> dict[str, Any]:
+        return {"trials": self.trials, "heard": [list(one) for one in self.heard]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.trials, self.heard = state["trials"], state["heard"]
+
+
+def make(folder: Path, engine: Engine, run: str | None = None, **options: Any) -> Study:
+    store = Store(folder / "study.sqlite")
+    run = run or store.create_run(name="x")
+    budget = Budget(options.pop("budget", 1e6), clock=lambda: engine.clock[0])
+    strategy = options.pop("strategy", Random)(SPACE, 0)
+    listener = options.pop("listener", Quiet())
+    return Study(store, run, strategy, engine, budget, listener, seed=1, **options)  # type: ignore[arg-type]
+
+
+def nothing_held_back(best: object) -> float:
+    return 0.0
+
+
+LASTING = ["number", "status", "score", "epochs", "seed", "learning_rate", "best_epoch"]
+
+
+def table(study: Study) -> dict[str, Any]:
+    """What must not depend on whether the run was disturbed."""
+    found: dict[str, Any] = study.store.trials(study.run_id)[LASTING].to_dict("list")
+    return found
