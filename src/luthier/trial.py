@@ -43,7 +43,7 @@ class Report:
         reason: Why it failed or was stopped; empty otherwise.
         best_epoch: In the closing report: the epoch whose weights were kept, 0 if none.
         trainable: In the closing report: parameters that were trained.
-        parameters: In the closing report: parameters of the whole network.
+        parameters: In the closing report: parameters of the whole network, 0 if none was built.
     """
 
     trial: int

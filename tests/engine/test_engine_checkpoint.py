@@ -145,7 +145,12 @@ def test_tensors_of_any_layout_are_written(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, ram_bytes=0)
     step = torch.tensor(3.0)
     kernel = torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last)
-    weights = {"a": kernel, "b": torch.arange(3), "c": torch.zeros(0), "d": torch.ones(2, dtype=torch.bfloat16)}
+    weights = {
+        "a": kernel,
+        "b": torch.arange(3),
+        "c": torch.zeros(0),
+        "d": torch.ones(2, dtype=torch.bfloat16),
+    }
     state = TrialState(weights, optimizer={name: {"step": step} for name in weights})
     checkpoints.pause(5, state)
     assert names(tmp_path) == ["paused-0005.safetensors"]

@@ -39,6 +39,11 @@ def recipe(**settings: Any) -> Recipe:
     return Recipe.parse(plain | {"warmup": 0.0} | settings)
 
 
+def updater_of(net: Pair, chosen: Recipe, steps: int) -> Updater:
+    start = {name: parameter.detach().clone() for name, parameter in net.trainable().items()}
+    return Updater(net.trainable(), net.depth, chosen, steps, start)
+
+
 def train(updater: Updater, net: Pair, steps: int = 3) -> torch.Tensor:
     for _ in range(steps):
         net.loss().backward()
@@ -71,7 +76,7 @@ def decayed(net: Pair, decay: float) -> list[dict[str, Any]]:
 )
 def test_decay_is_that_of_the_reference(name: OptimizerName, make: Any) -> None:
     net = Pair()
-    ours = train(Updater(net, recipe(optimizer=name, weight_decay=0.1), 3), net)  # type: ignore[arg-type]
+    ours = train(updater_of(net, recipe(optimizer=name, weight_decay=0.1), 3), net)  # type: ignore[arg-type]
     torch.testing.assert_close(ours, reference(make))
 
 
@@ -85,7 +90,7 @@ def test_decay_is_that_of_the_reference(name: OptimizerName, make: Any) -> None:
 )
 def test_without_decay_it_is_the_reference(name: OptimizerName, make: Any) -> None:
     net = Pair()
-    torch.testing.assert_close(train(Updater(net, recipe(optimizer=name), 3), net), reference(make))  # type: ignore[arg-type]
+    torch.testing.assert_close(train(updater_of(net, recipe(optimizer=name), 3), net), reference(make))  # type: ignore[arg-type]
 
 
 def test_decoupled_decay_does_not_pass_through_momentum() -> None:
@@ -93,7 +98,7 @@ def test_decoupled_decay_does_not_pass_through_momentum() -> None:
     for name in ("adamw", "sgd", "rmsprop", "lion"):
         net = Pair()
         before = net.upper.weight.detach().clone()
-        updater = Updater(net, recipe(optimizer=name, weight_decay=0.5), 1)  # type: ignore[arg-type]
+        updater = updater_of(net, recipe(optimizer=name, weight_decay=0.5), 1)  # type: ignore[arg-type]
         for parameter in net.parameters():
             parameter.grad = torch.zeros_like(parameter)
         updater.step()
@@ -103,7 +108,7 @@ def test_decoupled_decay_does_not_pass_through_momentum() -> None:
 def test_lion_moves_by_the_sign() -> None:
     net = Pair()
     before = net.head.weight.detach().clone()
-    updater = Updater(net, recipe(optimizer="lion"), 2)  # type: ignore[arg-type]
+    updater = updater_of(net, recipe(optimizer="lion"), 2)  # type: ignore[arg-type]
     net.loss().backward()
     assert net.head.weight.grad is not None
     first = net.head.weight.grad.clone()
@@ -119,14 +124,14 @@ def test_lion_moves_by_the_sign() -> None:
 
 def test_rates_by_depth() -> None:
     net = Pair()
-    updater = Updater(net, recipe(head_lr_ratio=5.0, layer_decay=0.5), 1)  # type: ignore[arg-type]
+    updater = updater_of(net, recipe(head_lr_ratio=5.0, layer_decay=0.5), 1)  # type: ignore[arg-type]
     peaks = {group["depth"]: group["peak"] for group in updater.groups}
     assert peaks == pytest.approx({0: 0.05, 1: 0.01, 2: 0.005})
 
 
 def test_penalties_are_gradients_of_the_loss() -> None:
     net = Pair()
-    updater = Updater(net, recipe(optimizer="sgd", momentum=0.0, l1=0.3, l2_start=0.7), 2)  # type: ignore[arg-type]
+    updater = updater_of(net, recipe(optimizer="sgd", momentum=0.0, l1=0.3, l2_start=0.7), 2)  # type: ignore[arg-type]
     start = {name: p.detach().clone() for name, p in net.named_parameters()}
     train(updater, net, 2)
 
@@ -149,7 +154,7 @@ def test_penalties_are_gradients_of_the_loss() -> None:
 def test_gradients_are_clipped() -> None:
     net = Pair()
     before = [p.detach().clone() for p in net.parameters()]
-    updater = Updater(net, recipe(optimizer="sgd", momentum=0.0, clip_norm=0.001, learning_rate=1.0), 1)  # type: ignore[arg-type]
+    updater = updater_of(net, recipe(optimizer="sgd", momentum=0.0, clip_norm=0.001, learning_rate=1.0), 1)  # type: ignore[arg-type]
     train(updater, net, 1)
     moved = torch.cat([(p - b).flatten() for p, b in zip(net.parameters(), before, strict=True)])
     assert float(moved.detach().norm()) == pytest.approx(0.001, rel=1e-3)

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from luthier.engine.engine import Engine
-from luthier.engine.train import Training
 from luthier.recipe import Recipe
 from luthier.trial import Order, Report
 
@@ -45,7 +44,7 @@ def recipes(draw: st.DrawFn, adaptation: str, moderate: bool = False) -> Recipe:
         "label_smoothing": draw(RATES),
         "class_weights": draw(st.sampled_from(["none", "balanced"])),
         "optimizer": draw(st.sampled_from(["adamw", "adam", "sgd", "rmsprop", "lion", "adafactor"])),
-        "learning_rate": draw(st.sampled_from([1e-4, 1e-3] if moderate else [1e-3, 1e-2])),
+        "learning_rate": draw(st.sampled_from([1e-4, 1e-3] if moderate else [1e-3, 3e-3])),
         "head_lr_ratio": draw(st.sampled_from([0.5, 2.0])),
         "layer_decay": draw(st.sampled_from([0.7, 1.0])),
         "momentum": draw(st.sampled_from([0.0, 0.9])),
@@ -56,6 +55,11 @@ def recipes(draw: st.DrawFn, adaptation: str, moderate: bool = False) -> Recipe:
         "epochs": draw(st.integers(1, 3)),
         "clip_norm": draw(st.sampled_from([None, 0.1, 1.0])),
     }
+    if settings["optimizer"] == "lion":
+        # Some gradients are zero but for rounding, such as those of attention's key biases. The sign of
+        # such noise moves them by full steps, at random for anyone, which the penalty on distances would
+        # then see.
+        settings["l2_start"] = 0.0
     if adaptation == "probe":
         settings |= {"head": draw(st.sampled_from(["linear", "native"])), "pooling": "mean"}
     return Recipe.parse(settings)
@@ -82,14 +86,16 @@ def alone(engine: Engine, wanted: list[Recipe]) -> list[Report]:
 
 
 def assert_same(one: list[Report], other: list[Report], tolerance: float) -> None:
+    assert not [report.reason for report in one + other if report.status not in ("running", "completed")]
     first, second = curves(one), curves(other)
-    assert first.keys() == second.keys()
+    assert first.keys() == second.keys() != set()
     for trial, expected in second.items():
         assert len(first[trial]) == len(expected)
         for a, b in zip(first[trial], expected, strict=True):
             assert a == pytest.approx(b, rel=tolerance, abs=tolerance)
-    ends = [{r.trial: (r.status, r.best_epoch) for r in part if r.status != "running"} for part in (one, other)]
-    assert ends[0] == ends[1]
+    if tolerance < 1e-6:  # Otherwise two epochs may tie.
+        ends = [{r.trial: r.best_epoch for r in part if r.status != "running"} for part in (one, other)]
+        assert ends[0] == ends[1]
 
 
 @pytest.mark.parametrize("adaptation", ["probe", "last_k", "bias", "lora", "full"])

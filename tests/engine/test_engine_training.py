@@ -5,12 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from luthier.engine import engine as engine_module
-from luthier.engine.cost import Cost
+from luthier.engine.cache import FeatureCache
 from luthier.engine.engine import Engine
-from luthier.engine.train import Training, augment
+from luthier.engine.train import Training
 from luthier.errors import RunError
 from luthier.recipe import Recipe
 from luthier.trial import Order, Report
@@ -65,30 +63,45 @@ def test_paused_and_continued_equals_straight_through(make_engine: Make, recipe:
     assert_same(curve(first) + curve(second), straight)
 
 
-def test_cached_features_change_no_number(
-    make_engine: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("adaptation", "depth"), [("probe", 0), ("last_k", 1)])
+def test_cached_equals_recomputed(
+    make_engine: Make, recipe: Recipe, tmp_path: Path, adaptation: str, depth: int
 ) -> None:
-    recipe = recipe.model_copy(
-        update={"adaptation": "probe", "head": "linear", "pooling": "mean", "head_dropout": 0.0}
-    )
-    cached = make_engine()
-    first = run(cached, recipe)
-    assert cached.predict_cost(recipe) == Cost(0.0, 0.0)
-    monkeypatch.setattr(engine_module, "CACHE_BYTES", 0)
-    recomputed = make_engine()
-    second = run(recomputed, recipe)
-    # Batches differ in order and padding, so only the untouched start and the same data are comparable: the
-    # features.
-    network = recomputed.network(recipe, 0).eval()
-    source = recomputed.sources["tiny"]
-    examples = recomputed.inputs.split("train", source, recipe).examples
-    features = cached.features(recipe, "train")
-    for index in range(len(examples)):
-        alone = examples.batch(torch.tensor([index]).numpy())
-        with torch.no_grad():
-            expected = network.features(**alone.inputs)[0]
-        torch.testing.assert_close(features.values[index], expected, atol=1e-5, rtol=1e-5)
-    assert first[-1].status == second[-1].status == "completed"
+    """From memory, from the disk, computed anew: the same numbers, bit by bit."""
+    recipe = recipe.model_copy(update={"adaptation": adaptation, "last_k": 1})
+    folder = tmp_path / "features"
+    first = make_engine(store=FeatureCache(folder), dtype="float32")
+    computed = curve(run(first, recipe))
+    assert first.sharing.known(first.sources["tiny"], recipe, "train", depth)
+    assert curve(run(first, recipe, trial=1)) == computed
+    assert curve(run(make_engine(store=FeatureCache(folder), dtype="float32"), recipe)) == computed
+    from_disk = make_engine(store=FeatureCache(folder, ram_bytes=0), dtype="float32")
+    assert curve(run(from_disk, recipe)) == computed
+    assert curve(run(make_engine(dtype="float32"), recipe)) == computed
+
+
+def test_the_cache_only_saves_time(make_engine: Make, recipe: Recipe) -> None:
+    """Where nothing can be kept, every epoch runs the whole body: in other batches, so only nearly the
+    same.
+    """
+    recipe = recipe.model_copy(update={"adaptation": "last_k", "last_k": 1})
+    nothing = FeatureCache(None, ram_bytes=0)
+    whole = run(make_engine(store=nothing, dtype="float32"), recipe)
+    assert_same(curve(whole), curve(run(make_engine(dtype="float32"), recipe)), tolerance=1e-5)
+
+
+def test_the_type_of_the_cache_decides_nothing(make_engine: Make, recipe: Recipe) -> None:
+    rates = [1e-4, 1e-3, 1e-2]
+    chosen = {}
+    for dtype in ("float16", "float32"):
+        engine = make_engine(dtype=dtype)
+        scores = []
+        for trial, rate in enumerate(rates):
+            tried = recipe.model_copy(update={"adaptation": "last_k", "last_k": 1, "learning_rate": rate})
+            closing = run(engine, tried, trial=trial)[-1]
+            scores.append((closing.score, -closing.metrics["loss"]))
+        chosen[dtype] = max(range(len(rates)), key=scores.__getitem__)
+    assert chosen["float16"] == chosen["float32"]
 
 
 def test_microbatches_change_no_number(make_engine: Make, recipe: Recipe) -> None:
@@ -196,7 +209,12 @@ def test_costs_are_learnt(make_engine: Make, recipe: Recipe) -> None:
     probe = engine.predict_cost(recipe.model_copy(update={"adaptation": "probe"}))
     assert full is not None and probe is not None
     assert full.once == 0 < full.each
-    assert probe.each == 0 < probe.once < full.each
+    # One pass over the frozen part, then next to nothing.
+    assert probe.each < full.each
+    assert 0 < probe.once < full.each
+    run(engine, recipe.model_copy(update={"adaptation": "probe"}), trial=1)
+    again = engine.predict_cost(recipe.model_copy(update={"adaptation": "probe"}))
+    assert again is not None and again.once == 0
 
 
 def test_gradient_checkpointing_changes_no_number(make_engine: Make, recipe: Recipe) -> None:
@@ -204,13 +222,3 @@ def test_gradient_checkpointing_changes_no_number(make_engine: Make, recipe: Rec
     plain = curve(run(make_engine(), recipe))
     saved = curve(run(make_engine(), recipe.model_copy(update={"gradient_checkpointing": True})))
     assert_same(plain, saved, tolerance=1e-5)
-
-
-def test_augmentation_moves_and_mirrors(tmp_path: Path) -> None:
-    pixels = torch.arange(2 * 3 * 16 * 16, dtype=torch.float32).reshape(2, 3, 16, 16)
-    torch.manual_seed(0)
-    flips = {tuple(augment(pixels, "flip")[0, 0, 0, :2].tolist()) for _ in range(20)}
-    assert flips == {(0.0, 1.0), (15.0, 14.0)}
-    shifted = augment(pixels, "flip_shift")
-    assert shifted.shape == pixels.shape
-    assert set(shifted.unique().tolist()) <= set(pixels.unique().tolist())

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from luthier.data.dataset import number_rows
+from luthier.engine.forward import predict
 from luthier.engine.precision import choose_device
-from luthier.engine.train import predict
 from luthier.errors import DataError
 from luthier.models.saved import SavedModel, load
 from luthier.tasks import registry as tasks
@@ -57,7 +57,7 @@ class Predictor:
             image_size=recipe.image_size,
             root=str(root),
         )
-        return predict(self.saved, self.task, examples, self.device)
+        return predict(self.saved, self.task, examples, self.device)[0]
 
     def predict(self, inputs: Any, root: str | Path = ".") -> list[dict[str, Any]]:
         """Predictions as plain values, for a table or a list of texts, lists of words or image files."""

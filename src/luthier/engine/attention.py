@@ -22,8 +22,8 @@ def attach(body: nn.Module, rates: Sequence[float | None], noise: Noise) -> None
     """Has a body's attention drop probabilities by trial, in place.
 
     Args:
-        body: A transformers body. Kinds that do not look up their attention function are left as they are: they
-            drop probabilities by modules.
+        body: A transformers body. Kinds that do not look up their attention function are left as they are:
+            they drop probabilities by modules.
         rates: Of the trials; None for the body's own rate.
         noise: Their random numbers.
     """
@@ -58,10 +58,13 @@ def attention(
     rates = [dropout if rate is None else rate for rate in given] if module.training else []
     if noise is None or not any(rates):
         own = dropout if noise is None else 0.0
-        return sdpa_attention_forward(
+        context, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=own, scaling=scaling, **kwargs
         )
-    scores = torch.matmul(query, key.transpose(2, 3)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+        return context, None
+    scores = torch.matmul(query, key.transpose(2, 3)) * (
+        query.shape[-1] ** -0.5 if scaling is None else scaling
+    )
     if attention_mask is not None:
         if attention_mask.dtype == torch.bool:
             scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)

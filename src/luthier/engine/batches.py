@@ -1,7 +1,8 @@
 """The order in which examples are seen: batches of similar length, so that little is padding.
 
-What is in a batch depends on the seed and the epoch alone, never on what ran before. When in the epoch its length comes
-depends on the epoch alone, so that trials of different seeds meet batches of like length at the same step.
+What is in a batch depends on the seed and the epoch alone, never on what ran before. When in the epoch its
+length comes depends on the epoch alone, so that trials of different seeds meet batches of like length at
+the same step.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def training_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int
         pools = [order[start : start + size] for start in range(0, len(order), size)]
         order = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    # Not by the seed: the batches of a pool are sorted by length, so the n-th ones of all seeds are alike, and
-    # trials trained together pad each other little if they meet them together.
+    # Not by the seed: the batches of a pool are sorted by length, so the n-th ones of all seeds are alike,
+    # and trials trained together pad each other little if they meet them together.
     return [batches[i] for i in generator(epoch, 3).permutation(len(batches))]
 
 

@@ -38,7 +38,8 @@ from luthier.trial import Order, Report, Status
 SAMPLE = 32
 # Heads on cached vectors that are trained together: they take next to no memory.
 HEADS = 1024
-# Most trials of other kinds in a stack, on an accelerator and on a CPU; see docs/engine.md for the measurements.
+# Most trials of other kinds in a stack, on an accelerator and on a CPU; see docs/engine.md for the
+# measurements.
 STACK = (64, 8)
 
 
@@ -74,7 +75,8 @@ class Engine:
         self.stack = stack
         self.cost = CostModel()
         self.watchdog = Watchdog()
-        self.sharing = Sharing(inputs, store or FeatureCache(default_folder()), self.device, dtype)
+        store = FeatureCache(default_folder()) if store is None else store
+        self.sharing = Sharing(inputs, store, self.device, dtype, self._passed)
         self._note = note
         self.memory = MemoryModel()
         self._said: set[str] = set()
@@ -92,9 +94,9 @@ class Engine:
         """Carries out orders; each is closed by one report that is not ``running``.
 
         Orders that can share work are trained together, and their reports come interleaved. The weights of a
-        trial's best epoch are on disk before its closing report is given. A trial that diverges, hangs, runs out of
-        memory or raises is a result with a reason. One that is halted before its first epoch ended is evaluated as it
-        stands, so that whatever was trained is of use.
+        trial's best epoch are on disk before its closing report is given. A trial that diverges, hangs,
+        runs out of memory or raises is a result with a reason. One that is halted before its first epoch
+        ended is evaluated as it stands, so that whatever was trained is of use.
 
         Args:
             orders: Of new trials, or of ones that were left at an earlier epoch.
@@ -134,7 +136,10 @@ class Engine:
                 yield from self._never_begun(part, "stopped", reason)
                 continue
             observe = partial(self._observe, setting)
-            group = Group(setting, self.checkpoints, self._reached, observe, self._say, halt, on_step, clock)
+            failed = partial(self.memory.failed, structure(recipe))
+            group = Group(
+                setting, self.checkpoints, self._reached, observe, failed, self._say, halt, on_step, clock
+            )
             yield from group.run(part)
             clock = time.perf_counter()
 
@@ -164,7 +169,7 @@ class Engine:
     def epoch_seconds(self, recipe: Recipe) -> float | None:
         """Seconds of an epoch if nothing is cached: for a probe, one forward pass over all rows."""
         cost = self.predict_cost(recipe)
-        return cost and cost.total(1)
+        return None if cost is None else cost.total(1)
 
     def network(self, recipe: Recipe, seed: int, trial: int | None = None) -> Network:
         """A recipe's network as it starts, or with a trial's trained weights."""
@@ -205,15 +210,17 @@ class Engine:
         return setting
 
     def _meet(self, network: Network, recipe: Recipe) -> None:
-        """Times a model that is seen for the first time, so that costs can be told before anything is trained."""
+        """Times a model that is seen for the first time, so that costs can be told before anything is
+        trained.
+        """
         source = self.sources[recipe.model]
         size = recipe.image_size
         if (source.fingerprint, size) in self._met:
             return
+        self._blocks[source.fingerprint] = network.num_blocks
         examples = self.inputs.split("train", source, recipe).examples
         middle = np.argsort(examples.lengths, kind="stable")[len(examples) // 2 :][:SAMPLE]
         self.cost.note(source.fingerprint, profile(network, examples.batch(middle).inputs, self.device))
-        self._blocks[source.fingerprint] = network.num_blocks
         self._met.add((source.fingerprint, size))
 
     def _depth(self, recipe: Recipe) -> int:
@@ -239,13 +246,26 @@ class Engine:
         blocks = self._blocks[self.sources[recipe.model].fingerprint]
         return {
             "cut": depth, "rows": rows["train"], "validation_rows": rows["validation"],
-            "cacheable": shares(recipe) and depth < blocks,
+            "cacheable": shares(recipe) and depth < blocks, "extent": self._extent(recipe),
         }  # fmt: skip
 
     def _observe(self, setting: Setting, recipe: Recipe, size: int, seconds: float) -> None:
         """Teaches the cost model what an epoch took."""
         work = self._work(recipe, setting.depth) | {"cacheable": setting.cached}
         self.cost.observe(setting.source.fingerprint, recipe, size, seconds, **work)
+
+    def _passed(self, source: Source, recipe: Recipe, depth: int, rows: int, seconds: float) -> None:
+        """Teaches the cost model what a pass over the frozen part took."""
+        self.cost.observe_prefix(
+            source.fingerprint, recipe, seconds, cut=depth, rows=rows, extent=self._extent(recipe)
+        )
+
+    def _extent(self, recipe: Recipe) -> float | None:
+        """Pixels of an image; None for texts, whose mean length was profiled."""
+        side = recipe.image_size or getattr(
+            self.inputs.processor(self.sources[recipe.model]), "image_size", None
+        )
+        return None if side is None else float(side) ** 2
 
     def _size(self, setting: Setting, orders: Sequence[Order]) -> int:
         """How many of these trials go in a stack: as many as pay and fit in memory."""

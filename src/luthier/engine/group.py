@@ -11,7 +11,7 @@ from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.memory import is_out_of_memory
 from luthier.engine.setting import Live, Setting, Stack
 from luthier.engine.stacked import Unstackable
-from luthier.engine.state import Diverged, EpochResult, Halted, Position, TrialState
+from luthier.engine.state import Diverged, EpochResult, Halted, Position
 from luthier.engine.watchdog import Hung
 from luthier.errors import LuthierError, RunError
 from luthier.recipe import Recipe
@@ -27,6 +27,7 @@ class Group:
         checkpoints: Where the best weights of each, and the state of paused ones, are kept.
         reached: Trial to the last epoch that was reported of it, so that none is reported twice.
         observe: Told a recipe, the size of its stack and the seconds of its epoch, for the cost model.
+        too_large: Told the size of a stack that ran out of memory.
         note: Told what a person should know.
         halt: A reason ends all of them.
         on_step: Told the share that is done of the trial that has furthest to go.
@@ -37,6 +38,7 @@ class Group:
     checkpoints: Checkpoints
     reached: dict[int, int]
     observe: Callable[[Recipe, int, float], None]
+    too_large: Callable[[int], None]
     note: Callable[[str], None]
     halt: Callable[[], str | None]
     on_step: Callable[[float], None] | None = None
@@ -95,7 +97,8 @@ class Group:
         """Epochs until a trial leaves; returns those who go on, with their states taken out of the stack."""
         while True:
             results = stack.run_epoch(self.halt, self._progress(lives))
-            staying, closing = [], []
+            staying: list[int] = []
+            closing: list[tuple[int, Status, str]] = []
             for index, (live, result) in enumerate(zip(lives, results, strict=True)):
                 if isinstance(result, Diverged):
                     closing.append((index, "failed", f"diverged: {result}"))
@@ -133,7 +136,9 @@ class Group:
             yield Report(trial, result.epoch, "running", score, result.metrics, seconds, result.peak_memory)
 
     def _seconds(self, among: int) -> float:
-        """A trial's share of the time since the last report: all shares together are the time that went by."""
+        """A trial's share of the time since the last report: all shares together are the time that went
+        by.
+        """
         now = time.perf_counter()
         share = (now - self.clock) / among
         self.clock += share
@@ -180,6 +185,8 @@ class Group:
             for live in lives:
                 yield self._close(live, "failed", explain(error))
             return
+        if is_out_of_memory(error):
+            self.too_large(len(lives))
         half = len(lives) // 2
         self.note(f"{explain(error)}; {len(lives)} trials go on in two stacks.")
         for first, part in ((0, lives[:half]), (half, lives[half:])):

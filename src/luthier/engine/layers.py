@@ -1,7 +1,7 @@
 """Counterparts of layers for trials that train together: trained weights carry a leading trial dimension.
 
-Each reads a folded batch, (trials * batch, ...), whose first rows are the first trial's. Weights that are not trained are
-shared by all trials and stay as they are.
+Each reads a folded batch, (trials * batch, ...), whose first rows are the first trial's. Weights that are
+not trained are shared by all trials and stay as they are.
 """
 
 from __future__ import annotations
@@ -126,9 +126,11 @@ class StackedConv2d(Stacked):
         self.kernel_size, self.stride, self.dilation = plain.kernel_size, plain.stride, plain.dilation
         self.padding, self.groups = plain.padding, plain.groups
         self.in_channels, self.out_channels = plain.in_channels, plain.out_channels
-        self.pointwise = plain.groups == 1 and all(
-            n == 1 for n in (*plain.kernel_size, *plain.stride)
-        ) and plain.padding in (0, (0, 0))
+        self.pointwise = (
+            plain.groups == 1
+            and all(n == 1 for n in (*plain.kernel_size, *plain.stride))
+            and plain.padding in (0, (0, 0))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(trials * batch, out, height, width) from (trials * batch, in, height, width)."""
@@ -150,7 +152,11 @@ class StackedConv2d(Stacked):
 
     def _biased(self, x: torch.Tensor) -> torch.Tensor:
         assert self.bias is not None
-        bias = self.bias.repeat_interleave(len(x) // self.size, dim=0) if self.bias.ndim == 2 else self.bias[None]
+        bias = (
+            self.bias.repeat_interleave(len(x) // self.size, dim=0)
+            if self.bias.ndim == 2
+            else self.bias[None]
+        )
         return x + bias[:, :, None, None]
 
     def _product(self, x: torch.Tensor) -> torch.Tensor:
@@ -196,17 +202,25 @@ class StackedBatchNorm2d(Stacked):
                 momentum = 1.0 / max(1.0, float(self.num_batches_tracked[index]))
             parts.append(
                 F.batch_norm(
-                    part, self.running_mean[index], self.running_var[index], weight, bias, training, momentum, self.eps
+                    part,
+                    self.running_mean[index],
+                    self.running_var[index],
+                    weight,
+                    bias,
+                    training,
+                    momentum,
+                    self.eps,
                 )
             )
         return torch.cat(parts)
 
 
 class StackedLora(nn.Module):
-    """PEFT's ``lora.Linear``: one frozen layer for all trials, and low-rank updates of each (Hu et al. 2021, eq. 3).
+    """PEFT's ``lora.Linear``: one frozen layer for all trials, and low-rank updates of each (Hu et al.
+    2021, eq. 3).
 
-    Updates of smaller rank than the largest are filled up with zeros, which stay zero: neither half gets a gradient
-    from the other's.
+    Updates of smaller rank than the largest are filled up with zeros, which stay zero: neither half gets a
+    gradient from the other's.
 
     Args:
         plain: PEFT's layer, of the largest rank.
@@ -226,7 +240,9 @@ class StackedLora(nn.Module):
         self.in_features, self.out_features = plain.in_features, plain.out_features
         self.lora_A = nn.ModuleDict({adapter: Stacked(plain.lora_A[adapter], size)})
         self.lora_B = nn.ModuleDict({adapter: Stacked(plain.lora_B[adapter], size)})
-        self.register_buffer("scales", torch.tensor(scales, dtype=torch.float64).view(-1, 1, 1), persistent=False)
+        self.register_buffer(
+            "scales", torch.tensor(scales, dtype=torch.float64).view(-1, 1, 1), persistent=False
+        )
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """(trials * batch, ..., out) from (trials * batch, ..., in)."""

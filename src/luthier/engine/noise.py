@@ -1,7 +1,7 @@
 """Random numbers of trials that train together: each from its own generator, as if it were alone.
 
-What a trial draws must not depend on its neighbours. So dropout does not draw for a padded batch as a whole, but for
-each trial in the extent that its own batch would have alone.
+What a trial draws must not depend on its neighbours. So dropout does not draw for a padded batch as a
+whole, but for each trial in the extent that its own batch would have alone.
 """
 
 from __future__ import annotations
@@ -127,7 +127,10 @@ def drop(x: torch.Tensor, rates: Sequence[float], noise: Noise) -> torch.Tensor:
     for index, rate in enumerate(rates):
         if rate > 0:
             own = _extent(shape[1:], noise.lengths, index)
-            mask[(index, *(slice(0, size) for size in own))] = noise.mask(index, own, rate)
+            place = mask[index]
+            for axis, size in enumerate(own):
+                place = place.narrow(axis, 0, size)
+            place.copy_(noise.mask(index, own, rate))
     return x * mask.view_as(x).to(x.dtype)
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from luthier.recipe import Recipe
 from luthier.trial import Order
 
-# What must be equal for trials to be one network with a trial dimension, and to take their steps together. All
-# other settings are numbers that each trial has for itself.
+# What must be equal for trials to be one network with a trial dimension, and to take their steps together.
+# All other settings are numbers that each trial has for itself.
 STRUCTURE = (
-    "model", "init", "adaptation", "last_k", "lora_targets", "head", "pooling", "batch_size", "accumulate", "precision",
-    "gradient_checkpointing", "max_length", "image_size", "augmentation",
+    "model", "init", "adaptation", "last_k", "lora_targets", "head", "pooling", "batch_size", "accumulate",
+    "precision", "gradient_checkpointing", "max_length", "image_size", "augmentation",
 )  # fmt: skip
 
 
@@ -34,8 +34,8 @@ def structure(recipe: Recipe) -> tuple[Any, ...]:
         # Its statistics are means over rows and columns, which padding to a larger rank would change.
         found["lora_rank"] = recipe.lora_rank
     if recipe.gradient_checkpointing or recipe.precision == "fp16":
-        # Recomputing draws its random numbers twice, and the scale of half precision is found by trial and error:
-        # neither can be told apart by trial.
+        # Recomputing draws its random numbers twice, and the scale of half precision is found by trial and
+        # error: neither can be told apart by trial.
         found["alone"] = object()
     return tuple(found.items())
 
@@ -43,8 +43,8 @@ def structure(recipe: Recipe) -> tuple[Any, ...]:
 def plan(orders: Sequence[Order], epoch: Callable[[int], int]) -> list[list[Order]]:
     """Groups of orders of one structure, in the order in which they should run: that of their first orders.
 
-    Inside a group, trials that stand at the same epoch come together, since their batches are of like length at the
-    same step.
+    Inside a group, trials that stand at the same epoch come together, since their batches are of like
+    length at the same step.
 
     Args:
         orders: What is to be done.

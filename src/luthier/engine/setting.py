@@ -1,4 +1,6 @@
-"""What trials of one structure have in common: the model, its splits as they read them, and how to stack them."""
+"""What trials of one structure have in common: the model, its splits as they read them, and how to stack
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from luthier.engine.forward import forward, place, to_device
 from luthier.engine.heads import HeadStack
 from luthier.engine.inputs import Inputs
 from luthier.engine.memory import Activations
+from luthier.engine.prefix import Features
 from luthier.engine.sharing import Sharing, shares
 from luthier.engine.state import Member, Position, TrialState
 from luthier.engine.train import Training
@@ -68,7 +71,8 @@ class Setting:
     """
 
     def __init__(
-        self, inputs: Inputs, source: Source, recipes: Sequence[Recipe], sharing: Sharing, *, device: torch.device,
+        self, inputs: Inputs, source: Source, recipes: Sequence[Recipe], sharing: Sharing, *, device:
+        torch.device,
         watchdog: Watchdog, also: Iterable[int] = (), halt: Callable[[], str | None] | None = None,
         arithmetic: torch.dtype = torch.float32, meet: Callable[[Network, Recipe], None] = lambda *_: None,
         resume: Callable[[int], TrialState | None] = lambda trial: None,
@@ -127,24 +131,28 @@ class Setting:
         return self._trainable
 
     def live(self, order: Order) -> Live:
-        """A trial where it was left, or at its start: new weights by its own seed, the others as the model has them."""
-        recipe = order.recipe
-        if (state := self.resume(order.trial)) is None:
-            if recipe.adaptation == "lora" or recipe.init == "scratch":
-                weights = self._network(recipe, order.seed).trained_state()
-            else:
-                # Only the head is new: the rest is the same for every seed, and building a body takes its time.
-                weights = self._start | self._heads.state(recipe, order.seed)
-            state = TrialState(weights)
-        start = self._start if recipe.l2_start > 0 and recipe.init == "pretrained" else {}
+        """A trial where it was left, or at its start: new weights by its own seed, the others as the model
+        has them.
+        """
+        recipe, state = order.recipe, self.resume(order.trial)
+        pulled = recipe.l2_start > 0 and recipe.adaptation != "probe"
+        start = self._fresh(order) if state is None or pulled else {}
+        state = state or TrialState(start)
         balanced = self._balanced if recipe.class_weights == "balanced" else None
         trainable = sum(value.numel() for name, value in state.weights.items() if name in self._trained)
-        member = Member(recipe, order.seed, state, start, balanced)
+        member = Member(recipe, order.seed, state, start if pulled else {}, balanced)
         return Live(order, member, trainable, trainable + self._frozen)
 
+    def _fresh(self, order: Order) -> dict[str, torch.Tensor]:
+        recipe = order.recipe
+        if recipe.adaptation == "lora" or recipe.init == "scratch":
+            return self._network(recipe, order.seed).trained_state()
+        # Only the head is new: the rest is the same for every seed, and building a body takes its time.
+        return self._start | self._heads.state(recipe, order.seed)
+
     def measure(self) -> tuple[float, int]:
-        """Bytes that the forward pass of a batch of the longest examples keeps for its backward pass, and the batch's
-        size."""
+        """Bytes that the forward pass of a batch of the longest examples keeps for its backward pass, and
+        the batch's size."""
         recipe = self.recipe
         rows = min(len(self.train), -(-recipe.batch_size // recipe.accumulate))
         longest = np.argsort(-self.train.lengths, kind="stable")[:rows]
@@ -163,14 +171,16 @@ class Setting:
         """
         members = [live.member for live in lives]
         if self.closed_form:
+            assert isinstance(self.train, Features) and isinstance(self.validation, Features)
             return HeadStack(
                 members, self.task, self.train, self.validation, self.validation_targets, device=self.device,
                 dtype=self.arithmetic,
             )  # fmt: skip
         network = self._ready(_largest([member.recipe for member in members]), members[0].seed)
         training = Training(
-            network, members, self.task, self.train, self.validation, self.validation_targets, device=self.device,
-            watchdog=self.watchdog, step_seconds=self.step_seconds,
+            network, members, self.task, self.train, self.validation, self.validation_targets,
+            device=self.device, watchdog=self.watchdog,
+            step_seconds=None if self.step_seconds is None else self.step_seconds * len(members),
         )  # fmt: skip
         if position is not None:
             training.resume(position)
@@ -192,7 +202,9 @@ class Setting:
 
 
 def _largest(recipes: Sequence[Recipe]) -> Recipe:
-    """A recipe of this structure that has room for all: for the largest rank, and for every rate of dropout."""
+    """A recipe of this structure that has room for all: for the largest rank, and for every rate of
+    dropout.
+    """
     largest = max(recipes, key=lambda recipe: recipe.lora_rank)
     rates = [recipe.dropout for recipe in recipes if recipe.dropout is not None]
     return largest.model_copy(update={"dropout": max(rates)}) if rates else largest

@@ -1,8 +1,11 @@
-"""What trials of one model share below their first trainable layer: its outputs for each split, computed once."""
+"""What trials of one model share below their first trainable layer: its outputs for each split, computed
+once.
+"""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable
 
 import torch
@@ -28,18 +31,23 @@ class Sharing:
         store: Where computed outputs are kept.
         device: Where to compute them.
         dtype: Of kept states; pooled vectors are float32 always.
+        passed: Told of each pass: the model, the recipe, its shallowest depth, its rows and its seconds.
     """
 
-    def __init__(self, inputs: Inputs, store: FeatureCache, device: torch.device, dtype: str) -> None:
+    def __init__(
+        self, inputs: Inputs, store: FeatureCache, device: torch.device, dtype: str,
+        passed: Callable[[Source, Recipe, int, int, float], None] = lambda *_: None,
+    ) -> None:  # fmt: skip
         self.inputs = inputs
         self.store = store
         self.device = device
         self.dtype = dtype
+        self.passed = passed
         self._keys: dict[tuple[object, ...], str] = {}
 
     def features(
-        self, network: Network, source: Source, recipe: Recipe, split: str, depth: int, also: Iterable[int] = (),
-        *, halt: Callable[[], str | None] | None = None,
+        self, network: Network, source: Source, recipe: Recipe, split: str, depth: int, also: Iterable[int]
+        = (), *, halt: Callable[[], str | None] | None = None,
     ) -> prefix.Features:  # fmt: skip
         """The outputs of what lies below a depth, from the store or by one pass over the split.
 
@@ -59,18 +67,24 @@ class Sharing:
         found = self.store.get(self._key(source, recipe, split, depth), examples)
         if found is not None:
             return found
-        wanted = [depth]
-        for other in sorted(set(also) - {depth}):
-            if self.fits(network, source, recipe, other) and not self.known(source, recipe, split, other):
-                wanted.append(other)
-        views = self._views(recipe, split)
+        wanted = [depth] + [
+            other
+            for other in sorted(set(also) - {depth})
+            if other < network.num_blocks
+            and self.fits(network, source, recipe, other)
+            and not self.known(source, recipe, split, other)
+        ]
+        views, started = self._views(recipe, split), time.perf_counter()
         computed = prefix.compute(
-            network, examples, wanted, self.device, dtype=self.dtype, views=views, augmentation=recipe.augmentation,
-            halt=halt,
+            network, examples, wanted, self.device, dtype=self.dtype, views=views,
+            augmentation=recipe.augmentation, halt=halt,
         )  # fmt: skip
+        rows = len(examples) * max(1, views)
+        self.passed(source, recipe, min(wanted), rows, time.perf_counter() - started)
         for each, features in computed.items():
             self.store.put(self._key(source, recipe, split, each), features)
-        return computed[depth]
+        # What is too large for memory is read where it lies from now on.
+        return self.store.get(self._key(source, recipe, split, depth), examples) or computed[depth]
 
     def known(self, source: Source, recipe: Recipe, split: str, depth: int) -> bool:
         """Whether these outputs need no computing."""
@@ -95,7 +109,9 @@ class Sharing:
                 state = cut.capture(network, [depth], one.inputs)[depth]
             ragged = network.level == "token" or (depth > 0 and "attention_mask" in one.inputs)
             each = math.prod(state.shape[1:]) * width
-            rows = int(examples.lengths.sum()) / int(examples.lengths.min()) if ragged else len(examples)
+            rows = (
+                int(examples.lengths.sum()) / max(1, int(examples.lengths.min())) if ragged else len(examples)
+            )
             total += each * rows * max(1, self._views(recipe, split))
         return int(total)
 
@@ -103,17 +119,19 @@ class Sharing:
         return VIEWS if recipe.augmentation != "none" and split == "train" else 0
 
     def _key(self, source: Source, recipe: Recipe, split: str, depth: int) -> str:
-        # Weights and preprocessing, the split by its content, and what is made of them. The pooling of the head
-        # counts only where pooled vectors are kept, so that heads of all kinds share the states below them.
+        # Weights and preprocessing, the split by its content, and what is made of them. The pooling of the
+        # head counts only where pooled vectors are kept, so that heads of all kinds share the states below
+        # them.
         pooling = recipe.pooling if depth == 0 else "none"
         views = self._views(recipe, split)
         local = (*Inputs.key(source, recipe), split, depth, pooling, views and recipe.augmentation)
         if local not in self._keys:
             examples: Examples = self.inputs.split(split, source, recipe).examples
             self._keys[local] = cache.key(
-                weights=source.fingerprint, preprocessing=(recipe.max_length, recipe.image_size),
-                data=examples.fingerprint(), depth=depth, level=self.inputs.task.level, pooling=pooling, device=self.device.type,
-                dtype=self.dtype, views=views, augmentation=recipe.augmentation if views else "none",
+                weights=source.fingerprint,
+                data=examples.fingerprint(), depth=depth, level=self.inputs.task.level, pooling=pooling,
+                device=self.device.type, dtype=self.dtype, views=views, augmentation=recipe.augmentation if
+                views else "none",
             )  # fmt: skip
         return self._keys[local]
 

@@ -1,6 +1,8 @@
-"""A network made ready for trials that train together: leaves replaced by counterparts, and each trial's part of it.
+"""A network made ready for trials that train together: leaves replaced by counterparts, and each trial's
+part of it.
 
-transformers' own forward pass runs on: to it the folded batch, (trials * batch, ...), is a batch like any other.
+transformers' own forward pass runs on: to it the folded batch, (trials * batch, ...), is a batch like any
+other.
 """
 
 from __future__ import annotations
@@ -43,11 +45,13 @@ class Unstackable(Exception):
 def prepare(network: Network, noise: Noise, recipes: Sequence[Recipe]) -> None:
     """Makes room for as many trials as there are recipes, in place.
 
-    Every dropout draws from the trials' own generators afterwards, in a stack of one, too. With several trials every
-    layer that is trained is replaced. Weights are those of the network, for every trial; see `load`.
+    Every dropout draws from the trials' own generators afterwards, in a stack of one, too. With several
+    trials every layer that is trained is replaced. Weights are those of the network, for every trial; see
+    `load`.
 
     Args:
-        network: Built from the recipe with the largest rank, and with a positive ``dropout`` if any of them has one.
+        network: Built from the recipe with the largest rank, and with a positive ``dropout`` if any of them
+            has one.
         noise: The trials' random numbers.
         recipes: Of the trials.
 
@@ -59,7 +63,8 @@ def prepare(network: Network, noise: Noise, recipes: Sequence[Recipe]) -> None:
         check(network)
         _replace(network, noise, recipes)
     if not recipes[0].gradient_checkpointing:
-        # Recomputing would draw anew. torch remembers its own generator for that, so that one is left in charge.
+        # Recomputing would draw anew. torch remembers its own generator for that, so that one is left in
+        # charge.
         _drop_by_trial(network, noise, recipes)
     network.__dict__["trials"] = size
 
@@ -75,7 +80,7 @@ def check(network: Network) -> None:
         if not known or apart or odd:
             raise Unstackable(f"{type(module).__name__} ({name}) has no counterpart for several trials.")
     for name, module in network.named_modules():
-        if type(module).__name__.endswith("DropPath") and getattr(module, "drop_prob", 0):
+        if type(module).__name__.endswith("DropPath") and getattr(module, "drop_prob", None):
             raise Unstackable(f"Stochastic depth ({name}) cannot be drawn for several trials.")
 
 
@@ -131,7 +136,8 @@ def _size(network: Network) -> int:
 
 def _leaves(network: Network) -> list[tuple[str, nn.Module]]:
     """Modules with trained parameters of their own; PEFT's layers as wholes."""
-    found, inside = [], ()
+    found: list[tuple[str, nn.Module]] = []
+    inside: tuple[str, ...] = ()
     for name, module in network.named_modules():
         if inside and name.startswith(inside):
             continue
@@ -144,7 +150,10 @@ def _leaves(network: Network) -> list[tuple[str, nn.Module]]:
 
 
 def _is_update(module: nn.Module) -> bool:
-    return type(module) is LoraLinear and not any(p.requires_grad for p in module.base_layer.parameters())
+    """Whether it is PEFT's layer on a frozen one."""
+    if not isinstance(module, LoraLinear):
+        return False
+    return not any(parameter.requires_grad for parameter in module.get_base_layer().parameters())
 
 
 def _replace(network: Network, noise: Noise, recipes: Sequence[Recipe]) -> None:
@@ -192,4 +201,3 @@ def _own_rank(name: str, value: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     if ".lora_A." in name:
         return value[: recipe.lora_rank]
     return value[:, : recipe.lora_rank] if ".lora_B." in name else value
-

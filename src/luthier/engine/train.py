@@ -38,8 +38,8 @@ def never() -> str | None:
 class Training:
     """Trials in training as one network; a trial alone is a stack of one.
 
-    Batches, dropout and augmentation of a trial depend on its seed and epoch alone, and its weights meet no others,
-    so its numbers are the same alone, in a stack, or paused and continued in another stack.
+    Batches, dropout and augmentation of a trial depend on its seed and epoch alone, and its weights meet no
+    others, so its numbers are the same alone, in a stack, or paused and continued in another stack.
 
     Args:
         network: As one of the recipes builds it, perhaps cut and narrowed; changed in place.
@@ -81,7 +81,9 @@ class Training:
         self.steps_per_epoch = math.ceil(len(train) / self.recipe.batch_size)
         self.rows = stacked.rows(network)
         self.updaters = [
-            Updater(row, depth, member.recipe, self.steps_per_epoch * member.recipe.epochs, member.start)
+            Updater(
+                row, depth, member.recipe, self.steps_per_epoch * member.recipe.epochs, _started(member, row)
+            )
             for row, member in zip(self.rows, members, strict=True)
         ]
         for updater, member in zip(self.updaters, members, strict=True):
@@ -292,6 +294,11 @@ class Training:
         self._scaler.update()
 
 
+def _started(member: Member, row: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
+    """The weights that L2-SP pulls to, in the shapes of the stack."""
+    return {name: _filled(member.start[name], row[name]) for name in row if name in member.start}
+
+
 def _fitted(state: OptimizerState, updater: Updater) -> OptimizerState:
     """Optimizer tensors in the shapes of a stack, whose low-rank halves are filled up to the largest rank."""
     return {
@@ -301,8 +308,10 @@ def _fitted(state: OptimizerState, updater: Updater) -> OptimizerState:
 
 
 def _padded(tensor: torch.Tensor, like: torch.Tensor, updater: Updater) -> torch.Tensor:
-    if not _elementwise(tensor, like, updater):
-        return tensor.to(like.device, copy=True)
+    return _filled(tensor, like) if _elementwise(tensor, like, updater) else tensor.to(like.device, copy=True)
+
+
+def _filled(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     padded = torch.zeros_like(like, dtype=tensor.dtype)
     padded[tuple(slice(0, size) for size in tensor.shape)] = tensor
     return padded
@@ -315,7 +324,9 @@ def _cropped(tensor: torch.Tensor, like: torch.Tensor, updater: Updater) -> torc
 
 
 def _elementwise(tensor: torch.Tensor, like: torch.Tensor, updater: Updater) -> bool:
-    """Whether a tensor has a number for each of the parameter's. Adafactor's do not, and are never filled up."""
+    """Whether a tensor has a number for each of the parameter's. Adafactor's do not, and are never filled
+    up.
+    """
     return tensor.ndim == like.ndim and updater.recipe.optimizer != "adafactor"
 
 

@@ -59,8 +59,8 @@ class Watchdog:
         only the innermost of a thread runs, and the outer ones go on after it with the deadlines they had. It
         costs microseconds.
 
-        The body should be a call: where a loop of the body itself jumps back, Python 3.13 lets an exception that
-        comes just then pass by the handlers around it.
+        The body should be a call: where a loop of the body itself jumps back, Python 3.13 lets an exception
+        that comes just then pass by the handlers around it.
 
         Args:
             predicted: Seconds that the step should take; None for no limit.

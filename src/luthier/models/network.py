@@ -44,7 +44,12 @@ class HeadMaker:
     def head(self, recipe: Recipe, seed: int) -> nn.Sequential:
         """A new head: its random weights depend on the seed alone."""
         head = heads.build(
-            self.form, self.width, self.num_outputs, dropout=recipe.head_dropout, config=self.config, seed=seed
+            self.form,
+            self.width,
+            self.num_outputs,
+            dropout=recipe.head_dropout,
+            config=self.config,
+            seed=seed,
         )
         if recipe.init == "pretrained" and recipe.head == "native":
             self._start(head)

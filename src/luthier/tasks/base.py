@@ -278,7 +278,7 @@ class Task(ABC):
 
     @abstractmethod
     def outputs(self, logits: torch.Tensor, batch: Batch) -> list[np.ndarray]:
-        """Cuts a batch's logits into one float32 array for each example."""
+        """Cuts a batch's logits into one array for each example, of their own floating type."""
 
     # -- judging ---------------------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ def ratio(numerator: float, denominator: float) -> float:
     return float(numerator / denominator) if denominator else float("nan")
 
 
-def table(outputs: Sequence[np.ndarray]) -> np.ndarray:
+def as_table(outputs: Sequence[np.ndarray]) -> np.ndarray:
     """(n, outputs) from n rows: as `np.stack`, and several times faster for many short ones."""
     return np.concatenate(outputs).reshape(len(outputs), -1)
 
@@ -236,24 +236,24 @@ class SingleLabel(Task):
 
     def outputs(self, logits: torch.Tensor, batch: Batch) -> list[np.ndarray]:
         """(classes,) logits of each example."""
-        return list(logits.detach().float().cpu().numpy())
+        return list(logits.detach().cpu().numpy())
 
     def statistics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
         """(n, 4 + 3 classes); see the class."""
         count, classes = len(targets), self.num_outputs
-        table = np.zeros((count, 4 + 3 * classes))
+        sums = np.zeros((count, 4 + 3 * classes))
         if not count:
-            return table
-        true, predicted = np.asarray(targets, dtype=np.int64), np.argmax(table(outputs), axis=1)
+            return sums
+        true, predicted = np.asarray(targets, dtype=np.int64), np.argmax(as_table(outputs), axis=1)
         rows = np.arange(count)
         answered, known, right = true != MISSING, true >= 0, true == predicted
         losses = self.example_losses(outputs, targets)
-        table[:, 0], table[:, 1] = answered, right
-        table[:, 2], table[:, 3] = np.where(known, losses, 0.0), known
-        table[rows[right], 4 + predicted[right]] = 1
-        table[rows[answered], 4 + classes + predicted[answered]] = 1
-        table[rows[known], 4 + 2 * classes + true[known]] = 1
-        return table
+        sums[:, 0], sums[:, 1] = answered, right
+        sums[:, 2], sums[:, 3] = np.where(known, losses, 0.0), known
+        sums[rows[right], 4 + predicted[right]] = 1
+        sums[rows[answered], 4 + classes + predicted[answered]] = 1
+        sums[rows[known], 4 + 2 * classes + true[known]] = 1
+        return sums
 
     def summarise(self, totals: np.ndarray) -> dict[str, float]:
         """``accuracy``, ``macro_f1`` over classes that occur or were predicted, ``loss``."""
@@ -297,7 +297,7 @@ class SingleLabel(Task):
         if not len(targets):
             return np.empty(0)
         true = np.asarray(targets, dtype=np.int64)
-        scores = log_softmax(table(outputs).astype(np.float64), axis=1)
+        scores = log_softmax(as_table(outputs).astype(np.float64), axis=1)
         return np.where(true >= 0, -scores[np.arange(len(true)), np.maximum(true, 0)], np.nan)
 
     def majority(self, train: Sequence[np.ndarray], like: Sequence[np.ndarray]) -> list[np.ndarray]:

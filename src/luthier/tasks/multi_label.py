@@ -14,7 +14,7 @@ from scipy.special import expit
 from luthier.errors import DataError
 from luthier.tasks import classical
 from luthier.tasks.base import Batch, Columns, Modality, Task
-from luthier.tasks.classification import mean_f1, ratio, table
+from luthier.tasks.classification import as_table, mean_f1, ratio
 from luthier.tasks.columns import Hints, by_name, check_hints, kind, text_and_target, text_input, usable
 from luthier.tasks.examples import TextExamples, encode_texts
 from luthier.tasks.labels import (
@@ -289,7 +289,7 @@ class MultiLabelClassification(Task):
 
     def outputs(self, logits: torch.Tensor, batch: Batch) -> list[np.ndarray]:
         """(labels,) log-odds of each example."""
-        return list(logits.detach().float().cpu().numpy())
+        return list(logits.detach().cpu().numpy())
 
     def statistics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
         """(n, 5 + 3 labels); see the class."""
@@ -298,7 +298,7 @@ class MultiLabelClassification(Task):
         if not len(targets):
             return table
         answers = self._matrix(targets)
-        known, said = answers >= 0, table(outputs) > 0
+        known, said = answers >= 0, as_table(outputs) > 0
         counted = known.any(axis=1)
         unseen = np.array([len(target) - labels for target in targets])
         table[:, 0] = counted
@@ -343,7 +343,7 @@ class MultiLabelClassification(Task):
         """(n,) mean binary cross-entropy over known labels, NaN where none is known."""
         if not len(targets):
             return np.empty(0)
-        answers, scores = self._matrix(targets), table(outputs).astype(np.float64)
+        answers, scores = self._matrix(targets), as_table(outputs).astype(np.float64)
         known = answers >= 0
         losses = np.where(known, np.logaddexp(0, np.where(answers == 1, -scores, scores)), 0.0)
         count = known.sum(axis=1)

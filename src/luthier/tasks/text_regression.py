@@ -12,7 +12,7 @@ import torch
 from luthier.errors import DataError
 from luthier.tasks import classical
 from luthier.tasks.base import Batch, Columns, Modality, Task
-from luthier.tasks.classification import ratio, table
+from luthier.tasks.classification import as_table, ratio
 from luthier.tasks.columns import FEW, Hints, check_hints, count_distinct, kind, text_and_target
 from luthier.tasks.examples import TextExamples, encode_texts
 from luthier.tasks.labels import numbers, one_line, texts
@@ -173,14 +173,14 @@ class TextRegression(Task):
 
     def outputs(self, logits: torch.Tensor, batch: Batch) -> list[np.ndarray]:
         """(1,) value of each example, in the learnt scale."""
-        return list(logits.detach().float().cpu().numpy())
+        return list(logits.detach().cpu().numpy())
 
     def statistics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
         """(n, 8); see the class."""
         if not len(targets):
             return np.zeros((0, 8))
         true = np.asarray(targets, dtype=np.float64)
-        said = table(outputs).astype(np.float64)[:, 0]
+        said = as_table(outputs).astype(np.float64)[:, 0]
         error = said - true
         table = np.stack(
             [np.ones_like(true), true, true**2, said, said**2, said * true, np.abs(error), error**2], axis=1
@@ -192,7 +192,8 @@ class TextRegression(Task):
         count, true, true2, said, said2, product, absolute, squared = (float(value) for value in totals)
         if not count:
             return dict.fromkeys(("rmse", "mae", "r2", "pearson", "loss"), float("nan"))
-        spread_true, spread_said = true2 - true**2 / count, said2 - said**2 / count
+        # Products, since a power of Python's floats raises where it overflows: outputs may have diverged.
+        spread_true, spread_said = true2 - true * true / count, said2 - said * said / count
         # Rounding leaves a little of what is zero: a constant has no correlation.
         flat = min(spread_true, spread_said) <= 1e-10 * max(true2, said2)
         pearson = (
@@ -222,7 +223,7 @@ class TextRegression(Task):
         """(n,) squared errors in the learnt scale, NaN where the value is missing."""
         if not len(targets):
             return np.empty(0)
-        errors = table(outputs).astype(np.float64)[:, 0] - np.asarray(targets, dtype=np.float64)
+        errors = as_table(outputs).astype(np.float64)[:, 0] - np.asarray(targets, dtype=np.float64)
         return np.asarray(errors**2)
 
     def show(self, frame: pd.DataFrame) -> list[str]:

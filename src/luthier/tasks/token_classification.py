@@ -179,7 +179,7 @@ class TokenClassification(Task):
 
     def outputs(self, logits: torch.Tensor, batch: Batch) -> list[np.ndarray]:
         """(words kept, tags) logits of each example, from the first sub-token of each word."""
-        scores = logits.detach().float().cpu().numpy()
+        scores = logits.detach().cpu().numpy()
         first = batch.targets.cpu().numpy() != MISSING
         return [row[mask] for row, mask in zip(scores, first, strict=True)]
 
