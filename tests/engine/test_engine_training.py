@@ -84,7 +84,7 @@ def test_the_cache_only_saves_time(make_engine: Make, recipe: Recipe) -> None:
     """Where nothing can be kept, every epoch runs the whole body: in other batches, so only nearly the
     same.
     """
-    recipe = recipe.model_copy(update={"adaptation": "last_k", "last_k": 1})
+    recipe = recipe.model_copy(update={"adaptation": "last_k", "last_k": 1, "learning_rate": 1e-4})
     nothing = FeatureCache(None, ram_bytes=0)
     whole = run(make_engine(store=nothing, dtype="float32"), recipe)
     assert_same(curve(whole), curve(run(make_engine(dtype="float32"), recipe)), tolerance=1e-5)

@@ -49,6 +49,21 @@ class HalfPrecision(TextClassification):
         return [output.astype(np.float16) for output in super().outputs(logits, batch)]
 
 
+class ForgetsWeights(TextClassification):
+    def gradient(
+        self, logits: torch.Tensor, targets: torch.Tensor, **options: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return super().gradient(logits, targets, **options | {"class_weights": None})
+
+
+class SumsTwice(TextClassification):
+    def gradient(
+        self, logits: torch.Tensor, targets: torch.Tensor, **options: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        losses, slopes = super().gradient(logits, targets, **options)
+        return losses, 2 * slopes
+
+
 class CountsRows(TextClassification):
     def encode(self, frame: pd.DataFrame, processor: Any, **options: Any) -> TextExamples:
         class Counted(TextExamples):
@@ -79,6 +94,8 @@ class HandsOutSortedTargets(TextClassification):
         (Averages, conformance.check_statistics_add_up),
         (WrongWay, conformance.check_right_scores_best),
         (HalfPrecision, conformance.check_encoded_shapes),
+        (ForgetsWeights, conformance.check_gradient),
+        (SumsTwice, conformance.check_gradient),
         (CountsRows, conformance.check_examples_are_known_again),
         (HandsOutSortedTargets, conformance.check_examples_are_known_again),
     ],

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from sklearn.metrics import f1_score
 from tasks_fakes import multi_frame, regression_frame, text_frame
 
 from luthier.errors import DataError
-from luthier.tasks.base import Columns
+from luthier.tasks.base import Columns, Task
 from luthier.tasks.classification import balanced_weights, cross_entropy
 from luthier.tasks.multi_label import MultiLabelClassification
 from luthier.tasks.text_classification import TextClassification
@@ -95,6 +97,84 @@ def test_macro_f1_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     true, said = zip(*pairs, strict=True)
     metrics = task.metrics([np.eye(3, dtype=np.float32)[s] for s in said], [np.asarray(t) for t in true])
     assert metrics["macro_f1"] == pytest.approx(f1_score(true, said, average="macro"))
+
+
+# -- gradients in closed form -------------------------------------------------------------------------------
+
+
+class Doubled(TextClassification):
+    """A stranger's loss on top of a built-in one, without a gradient of its own."""
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor, **options: Any) -> torch.Tensor:
+        return 2 * super().loss(logits, targets, **options)
+
+
+def fitted(name: str) -> Task:
+    if name == "labels":
+        return multi()
+    if name == "number":
+        task = TextRegression(Columns({"input": "review", "target": "score"}))
+        task.fit(regression_frame())
+        return task
+    kind = {"class": TextClassification, "stranger": Doubled}[name](ROLES)
+    kind.fit(text_frame())
+    return kind
+
+
+def answers(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """True answers, among them missing ones."""
+    if name == "labels":
+        drawn = torch.randint(0, 3, (*shape, 3), generator=generator)
+        return torch.where(drawn == 2, -100, drawn).float()
+    if name == "number":
+        drawn = torch.randn(shape, generator=generator)
+        return torch.where(drawn > 1, float("nan"), drawn)
+    drawn = torch.randint(0, 5, shape, generator=generator)
+    return torch.tensor([0, 1, 2, -1, -100])[drawn]
+
+
+@pytest.mark.parametrize("name", ["class", "labels", "number", "stranger"])
+@given(
+    st.lists(st.floats(0, 0.9), min_size=1, max_size=4),
+    st.sampled_from(["none", "shared", "own"]),
+    st.integers(1, 6),
+    st.sampled_from([0.1, 1.0, 30.0]),
+    st.integers(0, 10**6),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_gradient_is_autograds(
+    name: str, smoothing: list[float], weighted: str, rows: int, size: float, seed: int
+) -> None:
+    """For a stack in which every trial has its own settings, and for each trial alone."""
+    task, generator = fitted(name), torch.Generator().manual_seed(seed)
+    trials, outputs = len(smoothing), task.num_outputs
+    logits = size * torch.randn(trials, rows, outputs, generator=generator, dtype=torch.float64)
+    targets = answers(name, (trials, rows), generator)
+    weights = torch.rand(trials, 1, outputs, generator=generator) + 0.1
+    given_weights = {"none": None, "shared": weights[0, 0], "own": weights}[weighted]
+    amounts = torch.tensor(smoothing, dtype=torch.float64).view(-1, 1, 1)
+    losses, slopes = task.gradient(logits, targets, label_smoothing=amounts, class_weights=given_weights)
+    assert not losses.requires_grad and not slopes.requires_grad
+    for trial in range(trials):
+        own = {"none": None, "shared": weights[0, 0], "own": weights[trial, 0]}[weighted]
+        options: dict[str, Any] = {"label_smoothing": smoothing[trial], "class_weights": own}
+        leaf = logits[trial].clone().requires_grad_()
+        loss = task.loss(leaf, targets[trial], **options)
+        (slope,) = torch.autograd.grad(loss.sum(), leaf)
+        alone = task.gradient(logits[trial], targets[trial], **options)
+        for found in ((losses[trial], slopes[trial]), alone):
+            torch.testing.assert_close(found, (loss.detach(), slope), rtol=1e-9, atol=1e-9)
+
+
+def test_a_gradient_is_not_inherited_past_another_loss() -> None:
+    assert Doubled.gradient is Task.gradient
+    assert TextClassification.gradient is not Task.gradient
+
+
+def test_gradients_of_infinite_logits_are_no_numbers() -> None:
+    """A diverged trial is to be seen as one."""
+    losses, slopes = fitted("class").gradient(torch.full((1, 3), float("inf")), torch.tensor([0]))
+    assert not bool(torch.isfinite(losses).any()) and not bool(torch.isfinite(slopes).any())
 
 
 # -- many labels --------------------------------------------------------------------------------------------

@@ -23,10 +23,12 @@ def attach(body: nn.Module, rates: Sequence[float | None], noise: Noise) -> None
 
     Args:
         body: A transformers body. Kinds that do not look up their attention function are left as they are:
-            they drop probabilities by modules.
+            they drop probabilities by modules, and their scores want another kind of mask.
         rates: Of the trials; None for the body's own rate.
         noise: Their random numbers.
     """
+    if not getattr(body, "_supports_attention_backend", False):
+        return
     config: Any = body.config
     config._attn_implementation = NAME
     for module in body.modules():

@@ -53,6 +53,7 @@ def supports(recipe: Recipe, head_form: str, task: Task) -> bool:
         head_form: As the network has it; ``native`` is linear for some architectures only.
         task: Its answers must be one an example.
     """
+    # Views of images differ from step to step, and so do their vectors.
     changing = task.modality == "image" and recipe.augmentation != "none"
     return (
         recipe.adaptation == "probe"
@@ -78,7 +79,7 @@ class HeadStack:
         train: Training vectors.
         validation: Validation vectors.
         validation_targets: The true answers that validation outputs are held against.
-        device: Where to train; a copy of the vectors is kept there.
+        device: Where to train; the vectors are copied there, if they are not there already.
         dtype: Of weights and vectors.
     """
 
@@ -147,7 +148,8 @@ class HeadStack:
         """
         started, peak = time.perf_counter(), used(self.device, reset=True)
         try:
-            layout = self._layout or self._lay_out()
+            # Anew where no step succeeded yet: one that failed may have drawn random numbers.
+            layout = self._lay_out() if self._layout is None or self._step == 0 else self._layout
             while self._step < self.steps_per_epoch:
                 if reason := halt():
                     raise Halted(reason)
@@ -215,11 +217,8 @@ class HeadStack:
     def _load(self, row: int, state: TrialState) -> None:
         self._parameters[row].copy_(_flat(state.weights[WEIGHT], state.weights[BIAS]))
         weight, bias = state.optimizer.get(WEIGHT, {}), state.optimizer.get(BIAS, {})
-        joined = {
-            key: _flat(value, bias[key]) if value.ndim else value
-            for key, value in weight.items()
-        }  # fmt: skip
-        self._rules.load(row, joined, state.steps)
+        both = {key: _flat(value, bias[key]) if value.ndim else value for key, value in weight.items()}
+        self._rules.load(row, both, state.steps)
 
     def _named(self, row: torch.Tensor) -> dict[str, torch.Tensor]:
         """A row's weights and biases, each in memory of its own."""
@@ -254,7 +253,7 @@ class HeadStack:
         indices, counts = np.empty(shape, dtype=np.int32), np.full(shape[:2], self._batch)
         for row, member in enumerate(self._sorted):
             epoch = member.state.epoch + 1
-            batches = training_batches(self.train.lengths, self._batch, member.seed, epoch)
+            batches = training_batches(self.train.lengths, member.recipe.batch_size, member.seed, epoch)
             for step, batch in enumerate(batches):
                 if len(batch) < self._batch:
                     # The rest of the place is taken by examples of the batch itself, and does not count.
@@ -307,10 +306,12 @@ class HeadStack:
         losses, slopes = self.task.gradient(
             logits, targets, label_smoothing=self._smoothing, class_weights=self._class_weights
         )
-        self._totals.add_((losses * (shares > 0).squeeze(-1)).sum(dim=1))
+        summed = (losses * (shares > 0).squeeze(-1)).sum(dim=1)
         slopes = slopes * shares
         gradients = torch.bmm(slopes.transpose(1, 2), inputs).flatten(1)
+        # Nothing was changed so far, in case that memory ran out.
         self._rules.update(torch.cat([gradients, slopes.sum(dim=1)], dim=1), now)
+        self._totals.add_(summed)
 
     def _finish(self, peak: int) -> list[EpochResult | Diverged]:
         """Evaluates, and moves every member's epoch on by one."""

@@ -6,8 +6,8 @@ not trained are shared by all trials and stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,22 @@ class Stacked(nn.Module):
         if getattr(plain, "bias", None) is None:
             self.bias = None
 
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
+        def apply(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.ndim < 5:
+                return fn(tensor)
+            # Each trial's kernels are to lie channels last, which torch knows of four dimensions only.
+            kernels = tensor.flatten(0, 1)
+            moved = fn(kernels)
+            same = moved.dtype == tensor.dtype and moved.device == tensor.device
+            if same and kernels.is_contiguous(memory_format=torch.channels_last):
+                # A copy for nothing, where few channels or pixels can be read both ways. Others look at this memory.
+                return tensor
+            return moved.view(tensor.shape)
+
+        applied: nn.Module = super()._apply(apply, recurse)  # type: ignore[no-untyped-call]
+        return applied
+
     def split(self, x: torch.Tensor) -> torch.Tensor:
         """(trials, rows, width) from (trials * batch, ..., width)."""
         return x.reshape(self.size, -1, x.shape[-1])
@@ -64,7 +80,7 @@ class StackedLinear(Stacked):
         rows, bias = self.split(x), self.per_row(self.bias, 1)
         if self.weight.ndim == 2:
             out = F.linear(rows, self.weight)
-            out = out if bias is None else out + bias
+            out = out if bias is None else out + bias.to(out.dtype)
         elif bias is None:
             out = torch.bmm(rows, self.weight.transpose(1, 2))
         else:
@@ -73,19 +89,26 @@ class StackedLinear(Stacked):
 
 
 class StackedLayerNorm(Stacked):
-    """`nn.LayerNorm` over the last dimension."""
+    """`nn.LayerNorm` over the last dimension, or over the channels of images."""
 
     def __init__(self, plain: nn.LayerNorm, size: int) -> None:
         super().__init__(plain, size)
         self.normalized_shape, self.eps = plain.normalized_shape, plain.eps
+        # The ConvNeXT kinds' own norms have this.
+        self.channels_first = getattr(plain, "data_format", "") == "channels_first"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """As ``x``."""
-        rows = self.split(F.layer_norm(x, self.normalized_shape, eps=self.eps))
-        weight, bias = self.per_row(self.weight, 1), self.per_row(self.bias, 1)
+        if self.channels_first:
+            return self._normalised(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self._normalised(x)
+
+    def _normalised(self, x: torch.Tensor) -> torch.Tensor:
+        out = F.layer_norm(x, self.normalized_shape, eps=self.eps)
+        rows, weight, bias = self.split(out), self.per_row(self.weight, 1), self.per_row(self.bias, 1)
         if weight is not None:
             rows = rows * weight if bias is None else torch.addcmul(bias, rows, weight)
-        return rows.view(x.shape)
+        return rows.view(x.shape).to(out.dtype)
 
 
 class StackedEmbedding(Stacked):
@@ -157,7 +180,7 @@ class StackedConv2d(Stacked):
             if self.bias.ndim == 2
             else self.bias[None]
         )
-        return x + bias[:, :, None, None]
+        return x + bias[:, :, None, None].to(x.dtype)
 
     def _product(self, x: torch.Tensor) -> torch.Tensor:
         """A convolution of single pixels is a product with channels last."""
@@ -165,7 +188,7 @@ class StackedConv2d(Stacked):
         rows, weight = self.split(x.permute(0, 2, 3, 1)), self.weight.flatten(2).transpose(1, 2)
         bias = self.per_row(self.bias, 1)
         out = torch.bmm(rows, weight)
-        out = out if bias is None else out + bias
+        out = out if bias is None else out + bias.to(out.dtype)
         return out.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
 
 
@@ -230,6 +253,9 @@ class StackedLora(nn.Module):
         noise: Their random numbers.
     """
 
+    half: ClassVar[type[Any]] = StackedLinear
+    """What both halves of an update are."""
+
     def __init__(
         self, plain: Any, adapter: str, scales: Sequence[float], rates: Sequence[float], noise: Noise
     ) -> None:
@@ -237,24 +263,33 @@ class StackedLora(nn.Module):
         size = len(scales)
         self.size, self.adapter, self.rates, self.noise = size, adapter, list(rates), noise
         self.base_layer = plain.base_layer
-        self.in_features, self.out_features = plain.in_features, plain.out_features
-        self.lora_A = nn.ModuleDict({adapter: Stacked(plain.lora_A[adapter], size)})
-        self.lora_B = nn.ModuleDict({adapter: Stacked(plain.lora_B[adapter], size)})
-        self.register_buffer(
-            "scales", torch.tensor(scales, dtype=torch.float64).view(-1, 1, 1), persistent=False
-        )
+        self.lora_A = nn.ModuleDict({adapter: self.half(plain.lora_A[adapter], size)})
+        self.lora_B = nn.ModuleDict({adapter: self.half(plain.lora_B[adapter], size)})
+        self.register_buffer("scales", torch.tensor(scales, dtype=torch.float64), persistent=False)
 
-    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(trials * batch, ..., out) from (trials * batch, ..., in)."""
-        result: torch.Tensor = self.base_layer(x, *args, **kwargs)
-        first, second = (layers[self.adapter].weight for layers in (self.lora_A, self.lora_B))
-        assert isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)
-        scales = self.get_buffer("scales").to(first.dtype)
-        rows = drop(x, self.rates, self.noise) if self.training else x
-        rows = rows.reshape(self.size, -1, x.shape[-1])
-        low = torch.bmm(rows, first.transpose(1, 2)) * scales
-        total = torch.baddbmm(result.reshape(self.size, -1, result.shape[-1]), low, second.transpose(1, 2))
-        return total.view(result.shape)
+        low = self.lora_A[self.adapter](drop(x, self.rates, self.noise) if self.training else x)
+        # Here the update is at its smallest.
+        scales = self.get_buffer("scales").to(low.dtype).view(-1, *[1] * low.ndim)
+        low = (low.unflatten(0, (self.size, -1)) * scales).flatten(0, 1)
+        return self._added(self.base_layer(x), low)
+
+    def _added(self, result: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+        weight = self.lora_B[self.adapter].weight
+        assert isinstance(weight, torch.Tensor)
+        rows, onto = (each.reshape(self.size, -1, each.shape[-1]) for each in (low, result))
+        return torch.baddbmm(onto, rows, weight.transpose(1, 2)).view(result.shape)
+
+
+class StackedLoraConv2d(StackedLora):
+    """PEFT's ``lora.Conv2d``, likewise: a convolution to few channels, and one of single pixels back."""
+
+    half = StackedConv2d
+
+    def _added(self, result: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+        update: torch.Tensor = self.lora_B[self.adapter](low)
+        return result + update
 
 
 class Folded:

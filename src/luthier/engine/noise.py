@@ -7,7 +7,8 @@ whole, but for each trial in the extent that its own batch would have alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,14 @@ class Noise:
             drawing floats; a GPU draws them itself.
 
     Attributes:
+        rows: Of the batch at hand, the examples of each trial.
         lengths: Of the batch at hand, each trial's longest sequence; None where nothing is padded.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
         self.seeds = list(seeds)
         self.device = device
+        self.rows = 0
         self.lengths: Sequence[int] | None = None
         self._generators = [np.random.Generator(np.random.SFC64(0)) for _ in seeds]
         self._devices = [torch.Generator(device) for _ in seeds] if device.type == "cuda" else []
@@ -58,22 +61,27 @@ class Noise:
         """A trial's generator, for other draws."""
         return self._generators[index]
 
-    def mask(self, index: int, shape: Sequence[int], rate: float) -> torch.Tensor:
+    def mask(
+        self, index: int, shape: Sequence[int], rate: float, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Zeros at a rate, and 1 / (1 - rate) elsewhere, float32.
 
         Args:
             index: The trial.
             shape: Wanted.
             rate: Share of zeros, in [0, 1).
+            out: Where to put them, float32 of this shape; by default a new tensor.
         """
         if self._devices:
             kept = torch.rand(*shape, device=self.device, generator=self._devices[index]) >= rate
-            return kept.float().mul_(1 / (1 - rate))
-        count = math.prod(shape)
-        # Whole words, so that the next draw begins at a word, however many this one took.
-        words = bytearray(self._generators[index].bytes(-(-2 * count // 8) * 8))
-        bits = torch.frombuffer(words, dtype=torch.int16)[:count]
-        return (bits >= round(rate * LEVELS) - LEVELS // 2).float().mul_(1 / (1 - rate)).view(*shape)
+        else:
+            count = math.prod(shape)
+            # Whole words of the generator: nothing is faster, and the next draw begins at a word, however
+            # many this one took.
+            words = self._generators[index].bit_generator.random_raw(-(-count // 4))
+            dropped = min(round(rate * LEVELS), LEVELS - 1)
+            kept = (torch.from_numpy(words.view(np.int16))[:count] >= dropped - LEVELS // 2).view(*shape)
+        return torch.mul(kept, torch.tensor(1 / (1 - rate), device=self.device), out=out)
 
     def state(self) -> list[Any]:
         """Where each trial's generator stands."""
@@ -89,6 +97,23 @@ class Noise:
                 state, own = state
                 self._devices[index].set_state(own)
             self._generators[index].bit_generator.state = state
+
+    def repeated(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Contexts for a computation and for its repetition, which draws what the first draws from here on.
+
+        What is drawn after a repetition is what would be without it. This is the ``context_fn`` that
+        `torch.utils.checkpoint.checkpoint` asks for.
+        """
+        return nullcontext(), self._again(self.state())
+
+    @contextmanager
+    def _again(self, states: list[Any]) -> Iterator[None]:
+        now = self.state()
+        self.load_state(states)
+        try:
+            yield
+        finally:
+            self.load_state(now)
 
 
 class TrialDropout(nn.Module):
@@ -107,8 +132,12 @@ class TrialDropout(nn.Module):
         self.p = max(self.rates)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Drops values of ``x``: (trials * batch, width), (trials * batch, length, width), or probabilities
-        (trials * batch, heads, queries, keys)."""
+        """Drops values of ``x``, whose shape stays.
+
+        Args:
+            x: (trials * batch, width), (trials * batch, length, width), attention probabilities
+                (trials * batch, heads, queries, keys), or images of any layout where no lengths are told.
+        """
         return drop(x, self.rates, self.noise) if self.training else x
 
     def extra_repr(self) -> str:
@@ -120,18 +149,14 @@ def drop(x: torch.Tensor, rates: Sequence[float], noise: Noise) -> torch.Tensor:
     """Dropout of a folded batch; see `TrialDropout`. A trial whose rate is zero draws nothing."""
     if not any(rates):
         return x
-    if len(rates) == 1:
-        return x * noise.mask(0, x.shape, rates[0]).to(x.dtype)
-    shape = (len(rates), len(x) // len(rates), *x.shape[1:])
-    mask = torch.ones(shape, device=x.device)
-    for index, rate in enumerate(rates):
+    mask = torch.empty(len(rates), len(x) // len(rates), *x.shape[1:], device=x.device)
+    for index, (rate, part) in enumerate(zip(rates, mask, strict=True)):
+        own = _extent(part.shape, noise.lengths, index)
+        if rate == 0 or own != list(part.shape):
+            part.fill_(1)
         if rate > 0:
-            own = _extent(shape[1:], noise.lengths, index)
-            place = mask[index]
-            for axis, size in enumerate(own):
-                place = place.narrow(axis, 0, size)
-            place.copy_(noise.mask(index, own, rate))
-    return x * mask.view_as(x).to(x.dtype)
+            noise.mask(index, own, rate, out=part[tuple(slice(0, size) for size in own)])
+    return x * mask.view(x.shape).to(x.dtype)
 
 
 def _extent(shape: Sequence[int], lengths: Sequence[int] | None, index: int) -> list[int]:

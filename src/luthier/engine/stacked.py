@@ -8,11 +8,15 @@ other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners import lora
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers.models.convnext.modeling_convnext import ConvNextLayerNorm
+from transformers.models.convnextv2.modeling_convnextv2 import ConvNextV2LayerNorm
 
 from luthier.engine import attention
 from luthier.engine.layers import (
@@ -23,8 +27,10 @@ from luthier.engine.layers import (
     StackedLayerNorm,
     StackedLinear,
     StackedLora,
+    StackedLoraConv2d,
 )
 from luthier.engine.noise import Noise, TrialDropout
+from luthier.errors import ModelError
 from luthier.models.adapt import ADAPTER
 from luthier.models.network import Network
 from luthier.recipe import Recipe
@@ -32,10 +38,18 @@ from luthier.recipe import Recipe
 PLAIN: dict[type[nn.Module], Any] = {
     nn.Linear: StackedLinear,
     nn.LayerNorm: StackedLayerNorm,
+    ConvNextLayerNorm: StackedLayerNorm,
+    ConvNextV2LayerNorm: StackedLayerNorm,
     nn.Conv2d: StackedConv2d,
     nn.BatchNorm2d: StackedBatchNorm2d,
 }
 """Layers with a counterpart that needs nothing but the layer and the number of trials."""
+
+UPDATES: dict[type[nn.Module], type[StackedLora]] = {
+    lora.Linear: StackedLora,
+    lora.Conv2d: StackedLoraConv2d,
+}
+"""PEFT's layers, whose updates are all that is trained of them."""
 
 
 class Unstackable(Exception):
@@ -53,7 +67,7 @@ def prepare(network: Network, noise: Noise, recipes: Sequence[Recipe]) -> None:
         network: Built from the recipe with the largest rank, and with a positive ``dropout`` if any of them
             has one.
         noise: The trials' random numbers.
-        recipes: Of the trials.
+        recipes: Of the trials. All of them give a ``dropout``, or none does.
 
     Raises:
         Unstackable: Nothing was changed.
@@ -62,10 +76,12 @@ def prepare(network: Network, noise: Noise, recipes: Sequence[Recipe]) -> None:
     if size > 1:
         check(network)
         _replace(network, noise, recipes)
-    if not recipes[0].gradient_checkpointing:
-        # Recomputing would draw anew. torch remembers its own generator for that, so that one is left in
-        # charge.
-        _drop_by_trial(network, noise, recipes)
+    _drop_by_trial(network, noise, recipes)
+    for module in network.backbone.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            # What is computed again must draw the same again: torch sees to its own generator only.
+            again = partial(checkpoint, use_reentrant=False, context_fn=noise.repeated)
+            module.__dict__["_gradient_checkpointing_func"] = again
     network.__dict__["trials"] = size
 
 
@@ -116,11 +132,17 @@ def state(network: Network, index: int, recipe: Recipe) -> dict[str, torch.Tenso
 
 
 def load(network: Network, index: int, state: dict[str, torch.Tensor]) -> None:
-    """Puts in what `state` gave."""
+    """Puts in what `state` gave.
+
+    Raises:
+        ModelError: The state is of a network that trains something else.
+    """
     if _size(network) == 1:
         network.load_trained_state(state)
         return
     own: dict[str, torch.Tensor] = {**network.trainable(), **_buffers(network)}
+    if different := sorted(set(own) ^ set(state)):
+        raise ModelError(f"The trained state is of another network: {different[0]!r} differs.")
     with torch.no_grad():
         for name, tensor in own.items():
             place, value = tensor[index], state[name]
@@ -150,10 +172,8 @@ def _leaves(network: Network) -> list[tuple[str, nn.Module]]:
 
 
 def _is_update(module: nn.Module) -> bool:
-    """Whether it is PEFT's layer on a frozen one."""
-    if not isinstance(module, LoraLinear):
-        return False
-    return not any(parameter.requires_grad for parameter in module.get_base_layer().parameters())
+    """Whether it is PEFT's layer; what it wraps is frozen."""
+    return type(module) in UPDATES
 
 
 def _replace(network: Network, noise: Noise, recipes: Sequence[Recipe]) -> None:
@@ -164,7 +184,7 @@ def _replace(network: Network, noise: Noise, recipes: Sequence[Recipe]) -> None:
         if _is_update(module):
             scales = [recipe.lora_alpha / recipe.lora_rank for recipe in recipes]
             rates = [recipe.lora_dropout for recipe in recipes]
-            stacked = StackedLora(module, ADAPTER, scales, rates, noise)
+            stacked = UPDATES[type(module)](module, ADAPTER, scales, rates, noise)
         elif isinstance(module, nn.Embedding):
             stacked = StackedEmbedding(module, len(recipes), folded)
         else:
