@@ -37,6 +37,7 @@ def make_engine(tiny_bert: source.Source, tmp_path: Path) -> Callable[..., Engin
         inputs = Inputs(task, {"train": train, "validation": made.sentences(24, 1)}, tmp_path)
         checkpoints = Checkpoints(tmp_path / f"checkpoints-{count}")
         options.setdefault("store", FeatureCache(None))
+        options.setdefault("auto", "fp32")
         return Engine(inputs, {"tiny": tiny_bert}, checkpoints, "cpu", **options)
 
     return make

@@ -130,7 +130,7 @@ def prepared(
     level: Any = "example",
     change: Change = lambda net: None,
 ) -> Prepared:
-    """A network for some trials, built from the roomiest of their recipes and changed before it is prepared."""
+    """A network for some trials, from the roomiest of their recipes and changed before it is prepared."""
     rates = [recipe.dropout for recipe in wanted if recipe.dropout is not None]
     largest = max(wanted, key=lambda recipe: recipe.lora_rank)
     net = build(found, largest.model_copy(update={"dropout": max(rates, default=None)}), 9, level)

@@ -222,3 +222,24 @@ def test_gradient_checkpointing_changes_no_number(make_engine: Make, recipe: Rec
     plain = curve(run(make_engine(), recipe))
     saved = curve(run(make_engine(), recipe.model_copy(update={"gradient_checkpointing": True})))
     assert_same(plain, saved, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("adaptation", ["probe", "last_k", "full"])
+def test_what_auto_stands_for_is_what_is_told(make_engine: Make, recipe: Recipe, adaptation: str) -> None:
+    """An engine trains as another did, whatever it would measure itself."""
+    recipe = recipe.model_copy(update={"adaptation": adaptation, "last_k": 1, "learning_rate": 1e-3})
+    mixed = curve(run(make_engine(auto="bf16"), recipe))
+    assert mixed != curve(run(make_engine(auto="fp32"), recipe))
+    assert mixed == curve(run(make_engine(auto="bf16"), recipe))
+    if adaptation != "probe":  # A head on vectors at hand is trained in float32, however they were computed.
+        named = recipe.model_copy(update={"precision": "bf16"})
+        assert mixed == curve(run(make_engine(auto="fp32"), named))
+
+
+def test_outputs_computed_in_another_precision_are_not_taken(make_engine: Make, recipe: Recipe) -> None:
+    engine = make_engine(auto="bf16")
+    probe = recipe.model_copy(update={"adaptation": "probe"})
+    run(engine, probe)
+    source = engine.sources["tiny"]
+    assert engine.sharing.known(source, probe, "train", 0)
+    assert not engine.sharing.known(source, probe.model_copy(update={"precision": "fp32"}), "train", 0)

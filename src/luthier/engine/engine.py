@@ -22,7 +22,7 @@ from luthier.engine.group import Group, explain
 from luthier.engine.inputs import Inputs, Split
 from luthier.engine.memory import MemoryModel, available
 from luthier.engine.plan import even, plan, structure
-from luthier.engine.precision import autocast_dtype, choose_device
+from luthier.engine.precision import Auto, autocast_dtype, choose_device, measured
 from luthier.engine.setting import Setting
 from luthier.engine.sharing import Sharing, shares
 from luthier.engine.state import Halted
@@ -53,6 +53,8 @@ class Engine:
         device: ``auto``, ``cpu``, ``cuda``, ``mps`` or a torch device string.
         store: Keeps the frozen outputs of models; by default in memory and in the user's cache folder.
         dtype: Of kept states: ``float16``, ``bfloat16`` or ``float32``.
+        auto: What the precision ``auto`` stands for; None to measure it here. Trainings are the same again
+            only where this is.
         arithmetic: Type to train in; float64 is there for proofs.
         stack: Largest number of trials in a stack, or None for as many as pay and fit.
         note: Told what a person should know.
@@ -63,20 +65,22 @@ class Engine:
 
     def __init__(
         self, inputs: Inputs, sources: dict[str, Source], checkpoints: Checkpoints, device: str = "auto", *,
-        store: FeatureCache | None = None, dtype: str = "float16", arithmetic: torch.dtype = torch.float32,
-        stack: int | None = None, note: Callable[[str], None] = lambda text: None,
+        store: FeatureCache | None = None, dtype: str = "float16", auto: Auto | None = None,
+        arithmetic: torch.dtype = torch.float32, stack: int | None = None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:  # fmt: skip
         self.inputs = inputs
         self.task = inputs.task
         self.sources = sources
         self.checkpoints = checkpoints
         self.device = choose_device(device)
+        self.auto = measured(self.device) if auto is None else auto
         self.arithmetic = arithmetic
         self.stack = stack
         self.cost = CostModel()
         self.watchdog = Watchdog()
         store = FeatureCache(default_folder()) if store is None else store
-        self.sharing = Sharing(inputs, store, self.device, dtype, self._passed)
+        self.sharing = Sharing(inputs, store, self.device, dtype, self._autocast, self._passed)
         self._note = note
         self.memory = MemoryModel()
         self._said: set[str] = set()
@@ -182,7 +186,7 @@ class Engine:
 
     def outputs(self, network: Network, recipe: Recipe, split: Split) -> list[np.ndarray]:
         """Outputs of a trained network on a split, in its order."""
-        dtype = autocast_dtype(self.device, recipe.precision)
+        dtype = self._autocast(recipe)
         return predict(network, self.task, split.examples, self.device, dtype=dtype)[0]
 
     def features(self, recipe: Recipe, name: str, network: Network | None = None) -> prefix.Features:
@@ -199,8 +203,9 @@ class Engine:
     def _setting(self, recipes: list[Recipe], also: set[int], halt: Callable[[], str | None]) -> Setting:
         source = self.sources[recipes[0].model]
         setting = Setting(
-            self.inputs, source, recipes, self.sharing, device=self.device, watchdog=self.watchdog, also=also,
-            halt=halt, arithmetic=self.arithmetic, meet=self._meet, resume=self.checkpoints.resume,
+            self.inputs, source, recipes, self.sharing, device=self.device, dtype=self._autocast(recipes[0]),
+            watchdog=self.watchdog, also=also, halt=halt, arithmetic=self.arithmetic, meet=self._meet,
+            resume=self.checkpoints.resume,
         )  # fmt: skip
         cost = self.cost.predict(
             source.fingerprint, setting.recipe, cached=True, **self._work(setting.recipe, setting.depth)
@@ -208,6 +213,12 @@ class Engine:
         if cost is not None:
             setting.step_seconds = cost.each * setting.recipe.batch_size / max(1, len(setting.train))
         return setting
+
+    def _autocast(self, recipe: Recipe) -> torch.dtype | None:
+        """The type that a recipe's passes run in where that is faster; None for float32."""
+        if self.arithmetic != torch.float32:
+            return None
+        return autocast_dtype(self.device, recipe.precision, self.auto)
 
     def _meet(self, network: Network, recipe: Recipe) -> None:
         """Times a model that is seen for the first time, so that costs can be told before anything is

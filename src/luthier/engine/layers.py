@@ -51,7 +51,8 @@ class Stacked(nn.Module):
             moved = fn(kernels)
             same = moved.dtype == tensor.dtype and moved.device == tensor.device
             if same and kernels.is_contiguous(memory_format=torch.channels_last):
-                # A copy for nothing, where few channels or pixels can be read both ways. Others look at this memory.
+                # A copy for nothing, where few channels or pixels can be read both ways. Others look at this
+                # memory.
                 return tensor
             return moved.view(tensor.shape)
 

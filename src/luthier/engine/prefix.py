@@ -15,7 +15,7 @@ import torch
 
 from luthier.engine import augment
 from luthier.engine.batches import EVALUATION_BATCH, evaluation_batches
-from luthier.engine.forward import place, to_device, type_of
+from luthier.engine.forward import mixed, place, to_device, type_of
 from luthier.engine.shelf import DTYPES
 from luthier.engine.state import Halted
 from luthier.models import cut
@@ -144,6 +144,7 @@ def compute(
     device: torch.device,
     *,
     dtype: str = "float16",
+    autocast: torch.dtype | None = None,
     views: int = 0,
     augmentation: str = "none",
     batch_size: int = EVALUATION_BATCH,
@@ -161,6 +162,7 @@ def compute(
         device: Where to compute; the outputs are kept in main memory.
         dtype: A name in `shelf.DTYPES` for what is kept. An array whose values are too large for float16 is
             kept in bfloat16. Pooled vectors are float32 at least.
+        autocast: Type to compute in, where training computes in it, too; None for the network's own.
         views: With images, how many fixed augmented views to make of each, as functions of the image's place
             in the split and the view's number; 0 for the images as they are.
         augmentation: How views are made; see `augment.change`. Does not count without views.
@@ -187,7 +189,7 @@ def compute(
             if drawn is not None:
                 pixels = inputs["pixel_values"]
                 inputs["pixel_values"] = augment.change(pixels, augmentation, drawn[indices])
-            with torch.inference_mode():
+            with torch.inference_mode(), mixed(device, autocast):
                 moved = to_device(inputs, device, type_of(network))
                 states = cut.capture(network, list(fillings), moved)
             for depth, filling in fillings.items():

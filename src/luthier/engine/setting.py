@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from luthier.engine import heads
-from luthier.engine.forward import forward, place, to_device
+from luthier.engine.forward import forward, mixed, place, to_device
 from luthier.engine.heads import HeadStack
 from luthier.engine.inputs import Inputs
 from luthier.engine.memory import Activations
@@ -58,6 +58,7 @@ class Setting:
         recipes: The trials' recipes, of one structure.
         sharing: The frozen outputs.
         device: Where to train.
+        dtype: For autocast, or None.
         watchdog: Ends steps that hang.
         also: Depths at which other trials of this model will want the frozen outputs.
         halt: A reason ends the computing.
@@ -72,7 +73,7 @@ class Setting:
 
     def __init__(
         self, inputs: Inputs, source: Source, recipes: Sequence[Recipe], sharing: Sharing, *, device:
-        torch.device,
+        torch.device, dtype: torch.dtype | None,
         watchdog: Watchdog, also: Iterable[int] = (), halt: Callable[[], str | None] | None = None,
         arithmetic: torch.dtype = torch.float32, meet: Callable[[Network, Recipe], None] = lambda *_: None,
         resume: Callable[[int], TrialState | None] = lambda trial: None,
@@ -81,6 +82,7 @@ class Setting:
         self.task = inputs.task
         self.source = source
         self.device = device
+        self.dtype = dtype
         self.watchdog = watchdog
         self.arithmetic = arithmetic
         self.step_seconds: float | None = None
@@ -159,7 +161,7 @@ class Setting:
         network = place(self._ready(recipe, 0), self.device).train()
         inputs = to_device(self.train.batch(longest).inputs, self.device, self.arithmetic)
         # Dropout draws from torch's own generator here, whose state is nobody's business.
-        with torch.random.fork_rng(), Activations(network) as kept:
+        with torch.random.fork_rng(), mixed(self.device, self.dtype), Activations(network) as kept:
             forward(network, inputs)
         return kept.bytes, rows
 
@@ -179,7 +181,7 @@ class Setting:
         network = self._ready(_largest([member.recipe for member in members]), members[0].seed)
         training = Training(
             network, members, self.task, self.train, self.validation, self.validation_targets,
-            device=self.device, watchdog=self.watchdog,
+            device=self.device, dtype=self.dtype, watchdog=self.watchdog,
             step_seconds=None if self.step_seconds is None else self.step_seconds * len(members),
         )  # fmt: skip
         if position is not None:

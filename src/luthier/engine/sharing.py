@@ -31,17 +31,20 @@ class Sharing:
         store: Where computed outputs are kept.
         device: Where to compute them.
         dtype: Of kept states; pooled vectors are float32 always.
+        autocast: The type that a recipe's passes run in, or None for float32.
         passed: Told of each pass: the model, the recipe, its shallowest depth, its rows and its seconds.
     """
 
     def __init__(
         self, inputs: Inputs, store: FeatureCache, device: torch.device, dtype: str,
+        autocast: Callable[[Recipe], torch.dtype | None] = lambda recipe: None,
         passed: Callable[[Source, Recipe, int, int, float], None] = lambda *_: None,
     ) -> None:  # fmt: skip
         self.inputs = inputs
         self.store = store
         self.device = device
         self.dtype = dtype
+        self.autocast = autocast
         self.passed = passed
         self._keys: dict[tuple[object, ...], str] = {}
 
@@ -76,8 +79,8 @@ class Sharing:
         ]
         views, started = self._views(recipe, split), time.perf_counter()
         computed = prefix.compute(
-            network, examples, wanted, self.device, dtype=self.dtype, views=views,
-            augmentation=recipe.augmentation, halt=halt,
+            network, examples, wanted, self.device, dtype=self.dtype, autocast=self.autocast(recipe),
+            views=views, augmentation=recipe.augmentation, halt=halt,
         )  # fmt: skip
         rows = len(examples) * max(1, views)
         self.passed(source, recipe, min(wanted), rows, time.perf_counter() - started)
@@ -123,15 +126,15 @@ class Sharing:
         # head counts only where pooled vectors are kept, so that heads of all kinds share the states below
         # them.
         pooling = recipe.pooling if depth == 0 else "none"
-        views = self._views(recipe, split)
-        local = (*Inputs.key(source, recipe), split, depth, pooling, views and recipe.augmentation)
+        views, autocast = self._views(recipe, split), str(self.autocast(recipe) or torch.float32)
+        local = (*Inputs.key(source, recipe), split, depth, pooling, views and recipe.augmentation, autocast)
         if local not in self._keys:
             examples: Examples = self.inputs.split(split, source, recipe).examples
             self._keys[local] = cache.key(
                 weights=source.fingerprint,
                 data=examples.fingerprint(), depth=depth, level=self.inputs.task.level, pooling=pooling,
-                device=self.device.type, dtype=self.dtype, views=views, augmentation=recipe.augmentation if
-                views else "none",
+                device=self.device.type, dtype=self.dtype, precision=autocast, views=views,
+                augmentation=recipe.augmentation if views else "none",
             )  # fmt: skip
         return self._keys[local]
 

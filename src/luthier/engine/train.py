@@ -17,7 +17,6 @@ from luthier.engine.forward import forward, mixed, place, precise, predict, to_d
 from luthier.engine.memory import is_out_of_memory, used
 from luthier.engine.noise import Noise
 from luthier.engine.optim import Updater
-from luthier.engine.precision import autocast_dtype
 from luthier.engine.state import Diverged, EpochResult, Halted, Member, Position, TrialState
 from luthier.engine.watchdog import Hung, Watchdog
 from luthier.models.network import Network
@@ -50,6 +49,7 @@ class Training:
         validation: Validation examples, or their cached states.
         validation_targets: The true answers that validation outputs are held against.
         device: Where to train.
+        dtype: For autocast, or None.
         watchdog: Ends steps that hang.
         step_seconds: How long a step is expected to take, before the first was measured.
 
@@ -59,8 +59,8 @@ class Training:
 
     def __init__(
         self, network: Network, members: list[Member], task: Task, train: Examples, validation: Examples,
-        validation_targets: list[np.ndarray], *, device: torch.device, watchdog: Watchdog | None = None,
-        step_seconds: float | None = None,
+        validation_targets: list[np.ndarray], *, device: torch.device, dtype: torch.dtype | None = None,
+        watchdog: Watchdog | None = None, step_seconds: float | None = None,
     ) -> None:  # fmt: skip
         self.members = members
         self.size = len(members)
@@ -88,7 +88,7 @@ class Training:
         ]
         for updater, member in zip(self.updaters, members, strict=True):
             updater.load(_fitted(member.state.optimizer, updater), member.state.steps)
-        self._dtype = autocast_dtype(device, self.recipe.precision)
+        self._dtype = dtype
         self._scaler = torch.amp.GradScaler(device.type) if self._dtype == torch.float16 else None
         self._weights = [_moved(member.class_weights, device) for member in members]
         self._step, self._epoch_seconds = 0, 0.0

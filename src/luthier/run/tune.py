@@ -19,7 +19,7 @@ import pandas as pd
 from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.engine import Engine
 from luthier.engine.inputs import Inputs
-from luthier.engine.precision import choose_device
+from luthier.engine.precision import choose_device, measured
 from luthier.errors import RunError
 from luthier.recipe import Recipe
 from luthier.report import card, html
@@ -73,7 +73,8 @@ def tune(
     watch.stage("Looking at data and models")
     # What can be wrong is found before anything is written or trained: strategy, device, data, models, space.
     strategies.get(settings.strategy)
-    choose_device(settings.device)
+    device = choose_device(settings.device)
+    set_threads(settings)
     space = None if settings.space is None else read_space(settings.space)
     prepared = prepare(settings, data, say=watch.note)
     strategies.create(settings.strategy, search_space(prepared, space, list(prepared.sources)), settings.seed)
@@ -107,6 +108,8 @@ def tune(
         "directory": str(Path.cwd()),
         "space": None if space is None else space.to_dict(),
         "data_fingerprint": fingerprint,
+        # Measured once: a resumed run must train as it began.
+        "precision": measured(device),
         "budget": clock.total,
     }
     folder.write_manifest(manifest)
@@ -174,11 +177,13 @@ class _Run:
 
     def carry_out(self) -> Result:
         """Ranking, search, proof and report; an interruption ends the search, not the run."""
-        settings = self.prepared.settings
-        set_threads(settings)
+        set_threads(self.prepared.settings)
         self.stages.append(("Looking at data and models", self.clock.spent))
         inputs = Inputs(self.prepared.task, search_splits(self.prepared.dataset), self.prepared.dataset.root)
-        engine = Engine(inputs, self.prepared.sources, Checkpoints(self.folder.checkpoints), settings.device)
+        engine = Engine(
+            inputs, self.prepared.sources, Checkpoints(self.folder.checkpoints),
+            self.prepared.settings.device, auto=self.manifest["precision"],
+        )  # fmt: skip
         with Interrupt(self.watch.note) as interrupt, self._recording_failure():
             with self._stage("Ranking models by probes" if len(engine.sources) > 1 else "Baselines"):
                 names = self._first_look(engine)
