@@ -17,12 +17,15 @@ class Order:
 
     ``seed`` decides the new weights, the batches, dropout and augmentation. Strategies leave it alone: it is
     no setting to be searched, and the study gives each trial its own.
+    ``parent`` is the trial whose weights a new one starts from, as they are after the last epoch it was
+    ordered to; it must be of the same model and adaptation. None: the pre-trained weights and a new head.
     """
 
     trial: int
     recipe: Recipe
     until: int
     seed: int = 0
+    parent: int | None = None
 
 
 @dataclass(frozen=True)

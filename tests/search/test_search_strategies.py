@@ -148,6 +148,8 @@ def test_registry_knows_the_built_in_ones_and_lists_them() -> None:
     assert isinstance(registry.create("random", CONDITIONAL, 3), Random)
     with pytest.raises(SettingError, match=r"Did you mean 'random'(.|\n)*grid, random"):
         registry.create("randm", CONDITIONAL)
+    with pytest.raises(SettingError, match=r"'random' has no option 'wild'"):
+        registry.create("random:wild", CONDITIONAL)
 
 
 def test_registry_finds_those_of_other_packages(monkeypatch) -> None:

@@ -72,7 +72,7 @@ def tune(
     watch = progress or Silent()
     watch.stage("Looking at data and models")
     # What can be wrong is found before anything is written or trained: strategy, device, data, models, space.
-    strategies.get(settings.strategy)
+    strategies.resolve(settings.strategy)
     device = choose_device(settings.device)
     set_threads(settings)
     space = None if settings.space is None else read_space(settings.space)

@@ -5,6 +5,7 @@ wall.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from luthier.space import Space
@@ -20,21 +21,27 @@ class Strategy(ABC):
     never called from two threads. ``state()`` after any call, given to ``restore()`` on a new object made
     with the same arguments, continues exactly: the same next orders.
 
-    Orders that were given together are reported together, before it is asked again: trial by trial in the
-    order of their numbers, each with its epochs and then its end, however they were run.
+    In a study, orders that were given together are reported together, before it is asked again: trial by
+    trial in the order of their numbers, each with its epochs and then its end, however they were run. With
+    workers that run on their own it is asked while other orders are out: it then gives what does not depend
+    on them, or nothing for now.
 
     Args:
         space: What may be varied. Values of constants and inactive settings come from the recipe's defaults.
         seed: Seed of all randomness.
+        option: One of ``options``, as in ``--strategy hyperband:asha``; empty for the usual form.
     """
 
     name: ClassVar[str]
+    options: ClassVar[Sequence[str]] = ()
+    """Other forms that it can take."""
     uses_priors: ClassVar[bool] = True
     """Whether recipes are proposed more often where the space's priors say good ones lie."""
 
-    def __init__(self, space: Space, seed: int = 0) -> None:
+    def __init__(self, space: Space, seed: int = 0, option: str = "") -> None:
         self.space = space
         self.seed = seed
+        self.option = option
 
     @abstractmethod
     def ask(self, room: int) -> list[Order]:

@@ -28,8 +28,8 @@ class Grid(Strategy):
     name: ClassVar[str] = "grid"
     uses_priors: ClassVar[bool] = False
 
-    def __init__(self, space: Space, seed: int = 0) -> None:
-        super().__init__(space, seed)
+    def __init__(self, space: Space, seed: int = 0, option: str = "") -> None:
+        super().__init__(space, seed, option)
         self._size = space.grid_size()
         self._recipes: Iterator[Recipe] = space.grid()
         self._trials = 0

@@ -27,10 +27,10 @@ class Random(Strategy):
 
     name: ClassVar[str] = "random"
 
-    def __init__(self, space: Space, seed: int = 0) -> None:
+    def __init__(self, space: Space, seed: int = 0, option: str = "") -> None:
         from scipy.stats import qmc
 
-        super().__init__(space, seed)
+        super().__init__(space, seed, option)
         size = len(space.dimensions)
         self._points = qmc.Sobol(size, scramble=True, seed=np.random.default_rng(seed)) if size else None
         self._drawn = 0

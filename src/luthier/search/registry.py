@@ -56,8 +56,30 @@ def get(name: str) -> type[Strategy]:
     return found
 
 
-def create(name: str, space: Space, seed: int = 0) -> Strategy:
-    """A strategy over a space. Raises SettingError for an unknown name, or a space the strategy cannot
-    search.
+def resolve(name: str) -> tuple[type[Strategy], str]:
+    """The class that a name means, and the option: ``hyperband`` or ``hyperband:asha``.
+
+    Raises:
+        SettingError: As for `get`; or the strategy has no such option.
     """
-    return get(name)(space, seed)
+    base, _, option = name.partition(":")
+    kind = get(base)
+    if option and option not in kind.options:
+        known = f"It has: {', '.join(kind.options)}." if kind.options else "It has none."
+        raise SettingError(f"The strategy {base!r} has no option {option!r}.", known)
+    return kind, option
+
+
+def create(name: str, space: Space, seed: int = 0) -> Strategy:
+    """A strategy over a space.
+
+    Args:
+        name: As for `resolve`.
+        space: What it searches.
+        seed: Of its randomness.
+
+    Raises:
+        SettingError: As for `resolve`; or the strategy cannot search this space.
+    """
+    kind, option = resolve(name)
+    return kind(space, seed, option)
