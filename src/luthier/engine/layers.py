@@ -23,6 +23,52 @@ def repeated(parameter: nn.Parameter | None, size: int) -> nn.Parameter | None:
     return nn.Parameter(parameter.detach().expand(size, *parameter.shape).clone())
 
 
+def products(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """A linear map for each trial, (trials, rows, out), under autocast in its type.
+
+    Args:
+        rows: (trials, rows, in).
+        weight: (trials, out, in).
+        bias: (trials, 1, out), (out,) for all trials, or None.
+    """
+    kind = rows.device.type
+    if torch.is_autocast_enabled(kind):
+        lower = torch.get_autocast_dtype(kind)
+        rows, weight = rows.to(lower), weight.to(lower)
+        bias = None if bias is None else bias.to(lower)
+    found: torch.Tensor = _Products.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Products(torch.autograd.Function):
+    """`products`, whose gradient of the weights is laid out as they are.
+
+    torch's own comes transposed, and is copied into place: a tenth of a step of a transformer's block.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        ctx.save_for_backward(rows, weight)
+        ctx.shape = None if bias is None else bias.shape
+        with torch.autocast(rows.device.type, enabled=False):
+            if bias is None:
+                return torch.bmm(rows, weight.transpose(1, 2))
+            return torch.baddbmm(bias, rows, weight.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        (slope,) = slopes
+        wanted = ctx.needs_input_grad
+        return (
+            torch.bmm(slope, weight) if wanted[0] else None,
+            torch.bmm(slope.transpose(1, 2), rows) if wanted[1] else None,
+            slope.sum_to_size(ctx.shape) if wanted[2] else None,
+        )
+
+
 class Stacked(nn.Module):
     """A layer of several trials; its parameters are named as the plain layer's are.
 
@@ -82,10 +128,8 @@ class StackedLinear(Stacked):
         if self.weight.ndim == 2:
             out = F.linear(rows, self.weight)
             out = out if bias is None else out + bias.to(out.dtype)
-        elif bias is None:
-            out = torch.bmm(rows, self.weight.transpose(1, 2))
         else:
-            out = torch.baddbmm(bias, rows, self.weight.transpose(1, 2))
+            out = products(rows, self.weight, bias)
         return out.view(*x.shape[:-1], -1)
 
 
@@ -186,10 +230,8 @@ class StackedConv2d(Stacked):
     def _product(self, x: torch.Tensor) -> torch.Tensor:
         """A convolution of single pixels is a product with channels last."""
         assert self.weight is not None
-        rows, weight = self.split(x.permute(0, 2, 3, 1)), self.weight.flatten(2).transpose(1, 2)
-        bias = self.per_row(self.bias, 1)
-        out = torch.bmm(rows, weight)
-        out = out if bias is None else out + bias.to(out.dtype)
+        rows = self.split(x.permute(0, 2, 3, 1))
+        out = products(rows, self.weight.flatten(2), self.per_row(self.bias, 1))
         return out.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
 
 
