@@ -110,7 +110,7 @@ EVERY = {
     "model": ["a", "b"], "budget": "5m", "trials": 4, "strategy": "grid", "space": "space.yaml",
     "out": "runs/x", "name": "x", "seed": 3, "validation": 0.1, "test": 0.3,
     "baselines": ["majority", "probe"], "keep": 2, "store": "sqlite:///s.sqlite",
-    "device": "cpu", "threads": 2,
+    "device": "cpu", "threads": 2, "stack": 4,
 }  # fmt: skip
 
 

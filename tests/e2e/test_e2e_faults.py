@@ -64,7 +64,7 @@ def job(tiny_model: Tiny, tmp_path_factory: pytest.TempPathFactory) -> list[obje
     (folder / "space.yaml").write_text(SPACE)
     return [
         "tune", folder / "data.csv", "--model", tiny_model("bert"), "--space", folder / "space.yaml",
-        "--budget", "30m", "--trials", 5, "--threads", 1, "--baseline", "majority",
+        "--budget", "30m", "--trials", 5, "--threads", 1, "--stack", 1, "--baseline", "majority",
     ]  # fmt: skip
 
 
@@ -89,8 +89,9 @@ def test_killed_anywhere_it_ends_as_if_nothing_had_happened(job: list[object], t
         process = start("resume", killed)
     output = wait(process)
     assert kills, "it was never killed, so nothing was tested"
-    assert process.returncode == 0, output
-    pd.testing.assert_frame_equal(trials(calm), trials(killed))
+    # It may have been killed between its last write and its end.
+    assert process.returncode == 0 or "is finished" in output, output
+    pd.testing.assert_frame_equal(trials(calm), trials(killed), check_exact=True)
     manifests = [json.loads((run / "run.json").read_text()) for run in (calm, killed)]
     assert manifests[0]["best"] == manifests[1]["best"]
     assert manifests[0]["score"] == manifests[1]["score"]

@@ -243,3 +243,29 @@ def test_outputs_computed_in_another_precision_are_not_taken(make_engine: Make, 
     source = engine.sources["tiny"]
     assert engine.sharing.known(source, probe, "train", 0)
     assert not engine.sharing.known(source, probe.model_copy(update={"precision": "fp32"}), "train", 0)
+
+
+def test_a_trial_that_another_process_left_goes_on_as_if_nothing_had_happened(
+    make_engine: Make, recipe: Recipe
+) -> None:
+    recipe = recipe.model_copy(update={"epochs": 4})
+    straight = curve(run(make_engine(), recipe))
+    first = curve(run(make_engine(), recipe, until=2))
+    engine = make_engine()
+    engine.recall({0: 2})
+    second = run(engine, recipe, until=4)
+    assert [report.epoch for report in second if report.status == "running"] == [3, 4]
+    assert_same(first + curve(second), straight)
+
+
+def test_costs_of_trials_together_count_what_they_share_once(make_engine: Make, recipe: Recipe) -> None:
+    engine = make_engine()
+    probes = [
+        recipe.model_copy(update={"adaptation": "probe", "learning_rate": rate}) for rate in (1e-3, 1e-2)
+    ]
+    last = recipe.model_copy(update={"adaptation": "last_k", "last_k": 1})
+    assert engine.predict_costs([last, *probes]) == [None] * 3
+    run(engine, recipe)
+    costs = engine.predict_costs([last, *probes, recipe])
+    assert [cost is not None and cost.once > 0 for cost in costs] == [True, True, False, False]
+    assert costs[0] == engine.predict_cost(last)

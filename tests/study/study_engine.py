@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +30,8 @@ SPACE = Space.from_dict(
 class Engine:
     """Scores a recipe by its rate; an epoch of a trial takes a second of a made clock.
 
+    A trial that was left goes on from there; one that another process left is trained again from its start.
+
     Orders given together train in stacks, in which trials take turns, an epoch each. Once halted, it ends the
     trials of a stack with what they have, and begins no further stack.
     """
@@ -43,6 +45,8 @@ class Engine:
         self.calls: list[list[int]] = []
         self.trained: list[Order] = []
         self.kept: set[int] = set()
+        self.left: dict[int, int] = {}
+        self.reached: dict[int, int] = {}
         self.live: list[Order] = []
         self.task = SimpleNamespace(metric="accuracy")
         self.checkpoints = SimpleNamespace(keep=self.keep)
@@ -51,8 +55,11 @@ class Engine:
         self.kept = trials
         assert {order.trial for order in self.live} <= trials
 
-    def predict_cost(self, recipe: Recipe) -> Cost | None:
-        return Cost(0.0, 1.0)
+    def recall(self, reached: dict[int, int]) -> None:
+        self.reached = dict(reached)
+
+    def predict_costs(self, recipes: Sequence[Recipe]) -> list[Cost | None]:
+        return [Cost(0.0, 1.0) for _ in recipes]
 
     def run(
         self, orders: list[Order], *, halt: Callable[[], str | None], on_step: Callable[[float], None]
@@ -71,6 +78,8 @@ class Engine:
         self.live = list(orders)
         for epoch in range(1, max(order.until for order in orders) + 1):
             for order in list(self.live):
+                if epoch <= self.left.get(order.trial, 0):
+                    continue
                 for report in self._epoch(order, epoch, halt()):
                     if report.status != "running":
                         self.live.remove(order)
@@ -85,11 +94,13 @@ class Engine:
             self.clock[0] += 1
         elif epoch == 1:
             score = self.salvage(order)
-        if halted is None or epoch == 1:
+        if (halted is None or epoch == 1) and epoch > self.reached.get(order.trial, 0):
+            self.reached[order.trial] = epoch
             yield Report(order.trial, epoch, "running", score, {"loss": 1.0}, 1.0)
         if halted is not None:
             yield Report(order.trial, max(1, epoch - 1), "stopped", score, best_epoch=1, reason=halted)
         elif epoch == order.until:
+            self.left[order.trial] = epoch
             yield Report(order.trial, order.until, "completed", score, {"loss": 1.0}, best_epoch=1)
 
     def salvage(self, order: Order) -> float:
@@ -129,6 +140,52 @@ class Listening(Strategy):
 
     def restore(self, state: dict[str, Any]) -> None:
         self.trials, self.heard = state["trials"], state["heard"]
+
+
+class Halving(Strategy):
+    """Five trials for an epoch, the better two of them for another, the best for a third; and so on."""
+
+    name = "halving"
+
+    def __init__(self, space: Space, seed: int = 0) -> None:
+        super().__init__(space, seed)
+        self.trials = 0
+        self.scores: dict[str, float] = {}
+        self.rung: list[int] = []
+        self.epoch = 0
+
+    def ask(self, room: int) -> list[Order]:
+        if self.epoch == 0 and not self.rung:
+            self.rung = list(range(self.trials, self.trials + 5))
+            self.trials += 5
+        elif all(str(trial) in self.scores for trial in self.rung):
+            ranked = sorted(self.rung, key=lambda trial: -self.scores[str(trial)])
+            self.rung, self.epoch = ranked[: max(1, len(ranked) // 2)], self.epoch + 1
+            if self.epoch == 3:
+                self.rung, self.epoch = [], 0
+                return self.ask(room)
+            self.scores = {}
+        waiting = [trial for trial in self.rung if str(trial) not in self.scores][:room]
+        return [Order(trial, self._recipe(trial), self.epoch + 1) for trial in waiting]
+
+    def _recipe(self, trial: int) -> Recipe:
+        rate = np.random.default_rng(trial).uniform(1e-5, 1e-3)
+        return Recipe(model="m", epochs=3, learning_rate=float(rate))
+
+    def tell(self, report: Report) -> None:
+        if report.status != "running":
+            self.scores[str(report.trial)] = report.score if math.isfinite(report.score) else -math.inf
+
+    @property
+    def finished(self) -> bool:
+        return False
+
+    def state(self) -> dict[str, Any]:
+        return {"trials": self.trials, "scores": self.scores, "rung": self.rung, "epoch": self.epoch}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.trials, self.epoch = state["trials"], state["epoch"]
+        self.scores, self.rung = dict(state["scores"]), list(state["rung"])
 
 
 def make(folder: Path, engine: Engine, run: str | None = None, **options: Any) -> Study:

@@ -118,3 +118,18 @@ def test_states_of_a_strategy_alone_are_taken() -> None:
     proposals.restore({"trials": 2}, unfinished=())
     proposals.ask(2, 4)
     assert [order.recipe.batch_size for order in proposals.waiting] == [16, 32]
+
+
+def test_an_order_that_will_never_begin_is_told_as_stopped_with_the_rest_of_its_round() -> None:
+    strategy, proposals = begun()
+    for trial in range(3):
+        proposals.take(end(trial))
+    (left,) = proposals.waiting
+    proposals.drop([left], "no more trials")
+    assert proposals.waiting == []
+    assert [(report.trial, report.status) for report in strategy.told] == [
+        (0, "completed"),
+        (1, "completed"),
+        (2, "stopped"),
+    ]
+    assert strategy.told[-1].reason == "no more trials"

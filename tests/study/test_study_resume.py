@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_engine import Engine, Listening, make, nothing_held_back, table
+from study_engine import Engine, Halving, Listening, make, nothing_held_back, table
 
 from luthier.recipe import Recipe
 from luthier.search.base import Strategy
@@ -66,7 +66,13 @@ def check_same(calm: Study, killed: Study) -> None:
 
 
 # Trials of 1, 3, 3, ... epochs, each with one more report that ends it: so many moments there are to die at.
-MOMENTS = [(1, Random, 4, step) for step in range(1, 15)] + [(4, Listening, 5, step) for step in range(1, 19)]
+MOMENTS = [
+    *[(1, Random, 4, step) for step in range(1, 15)],
+    *[(4, Listening, 5, step) for step in range(1, 19)],
+    # Trials that are left and go on: five, two and one of them, behind the first.
+    *[(4, Halving, 6, step) for step in range(1, 19)],
+    *[(1, Halving, 9, step) for step in range(1, 31, 3)],
+]
 
 
 @pytest.mark.parametrize(("room", "strategy", "trials", "step"), MOMENTS)

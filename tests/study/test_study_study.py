@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from study_engine import SPACE, Engine, Listening, Quiet, make, nothing_held_back, table
+from study_engine import SPACE, Engine, Halving, Listening, Quiet, make, nothing_held_back, table
 
 from luthier.engine.cost import Cost
 from luthier.errors import RunError
@@ -118,8 +119,8 @@ def test_what_there_is_no_time_for_waits_and_comes_next(tmp_path: Path) -> None:
 
 def test_a_round_is_ended_before_the_next_is_asked_for(tmp_path: Path) -> None:
     class Careful(Engine):
-        def predict_cost(self, recipe: Recipe) -> Cost:
-            return Cost(0.0, 2.0)
+        def predict_costs(self, recipes: Sequence[Recipe]) -> list[Cost | None]:
+            return [Cost(0.0, 2.0) for _ in recipes]
 
     study = make(tmp_path, Careful([0.0]), room=4, trials=6, budget=18.5, strategy=Listening)
     rooms: list[tuple[int, int]] = []
@@ -137,12 +138,38 @@ def test_a_round_is_ended_before_the_next_is_asked_for(tmp_path: Path) -> None:
 
 def test_what_costs_nobody_knows_what_is_begun_alone(tmp_path: Path) -> None:
     class Learning(Engine):
-        def predict_cost(self, recipe: Recipe) -> Cost | None:
-            return Cost(0.0, 1.0) if self.trained else None
+        def predict_costs(self, recipes: Sequence[Recipe]) -> list[Cost | None]:
+            return [Cost(0.0, 1.0) if self.trained else None for _ in recipes]
 
     study = make(tmp_path, Learning([0.0]), room=4, trials=5)
     study.run(nothing_held_back)
     assert study.engine.calls == [[0], [1, 2, 3], [4]]  # type: ignore[attr-defined]
+
+
+def test_trials_that_were_left_go_on_and_count_once(tmp_path: Path) -> None:
+    engine = Engine([0.0])
+    study = make(tmp_path, engine, room=4, trials=5, strategy=Halving)
+    study.run(nothing_held_back)
+    epochs = study.store.trials(study.run_id)["epochs"]
+    assert sorted(epochs, reverse=True) == [3, 2, 1, 1, 1]
+    # An epoch that was trained is never trained again.
+    assert engine.clock[0] == sum(epochs)
+    assert sorted(found.trial for found in study.finished) == [0, 1, 2, 3, 4]
+
+
+def test_where_no_more_trials_may_begin_those_that_were_left_still_go_on(tmp_path: Path) -> None:
+    """The strategy waits for five, of which three may begin."""
+    study = make(tmp_path, Engine([0.0]), room=4, trials=3, strategy=Halving)
+    study.run(nothing_held_back)
+    assert sorted(study.store.trials(study.run_id)["epochs"], reverse=True) == [3, 2, 1]
+
+
+def test_a_trial_that_goes_on_is_cut_to_the_time_left(tmp_path: Path) -> None:
+    engine = Engine([0.0])
+    study = make(tmp_path, engine, room=4, trials=5, strategy=Halving, budget=6.0)
+    study.run(nothing_held_back)
+    assert engine.clock[0] == 6.0
+    assert max(study.store.trials(study.run_id)["recipe_epochs"]) == 3
 
 
 def test_all_in_training_stop_when_asked_each_with_what_it_has(tmp_path: Path) -> None:

@@ -49,6 +49,10 @@ Model = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Seed of splits, search and training.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; one for each usable core if not given.")]
+Stack = Annotated[
+    int | None,
+    typer.Option(help="Trials trained as one network at most; 1 gives the same to the last bit each time."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

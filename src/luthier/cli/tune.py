@@ -46,6 +46,7 @@ def tune(
     store: Annotated[str | None, typer.Option(help="Database URL of the study.")] = None,
     device: o.Device = None,
     threads: o.Threads = None,
+    stack: o.Stack = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the result.")] = False,
 ) -> None:
     """Find, train and prove the best model for DATA.
@@ -57,7 +58,7 @@ def tune(
         data, column, task=task, target=target, group=group, split_column=split_column, model=model,
         budget=budget, trials=trials, strategy=strategy, space=space, out=out, name=name, seed=seed,
         validation=validation, test=test, drop_leaks=drop_leaks, baselines=baseline, keep=keep, store=store,
-        device=device, threads=threads,
+        device=device, threads=threads, stack=stack,
     )  # fmt: skip
     from luthier.cli.output import print_result
     from luthier.cli.progress import showing

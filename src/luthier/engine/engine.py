@@ -6,6 +6,7 @@ What it shares between trials shows in the clock, never in the numbers.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -88,6 +89,11 @@ class Engine:
         self._blocks: dict[str, int] = {}
         self._reached: dict[int, int] = {}
 
+    @property
+    def room(self) -> int:
+        """Orders that are worth giving at once: with more, no stack grows."""
+        return self.stack or STACK[self.device.type == "cpu"]
+
     def run(
         self,
         orders: Sequence[Order],
@@ -154,6 +160,17 @@ class Engine:
         for order in orders:
             yield Report(order.trial, self._epoch(order.trial), status, seconds=seconds, reason=reason)
 
+    def recall(self, reached: dict[int, int]) -> None:
+        """Takes note of trials that an earlier process left.
+
+        Their weights of then are gone: one that goes on is trained again from its start, by which it comes to
+        stand where it did, and reported from there.
+
+        Args:
+            reached: Trial to the last epoch that was reported of it.
+        """
+        self._reached.update(reached)
+
     def predict_cost(self, recipe: Recipe, size: int = 1) -> Cost | None:
         """What a recipe will cost, or None before its model was seen.
 
@@ -169,6 +186,28 @@ class Engine:
         return self.cost.predict(
             source.fingerprint, recipe, size=size, cached=cached, **self._work(recipe, depth)
         )
+
+    def predict_costs(self, recipes: Sequence[Recipe]) -> list[Cost | None]:
+        """What recipes will cost that are trained together; as for `predict_cost`.
+
+        A frozen part that several of them share counts for the first, and each is taken to be in a stack with
+        those of its structure.
+        """
+        sizes = Counter(structure(recipe) for recipe in recipes)
+        filled: set[tuple[object, ...]] = set()
+        found = []
+        for recipe in recipes:
+            cost = self.predict_cost(recipe, min(sizes[structure(recipe)], self.room))
+            if cost is not None and shares(recipe):
+                depth = self._depth(recipe)
+                part = (
+                    depth, recipe.model, recipe.max_length, recipe.image_size, recipe.augmentation,
+                    depth == 0 and recipe.pooling,
+                )  # fmt: skip
+                cost = Cost(0.0, cost.each) if part in filled else cost
+                filled.add(part)
+            found.append(cost)
+        return found
 
     def epoch_seconds(self, recipe: Recipe) -> float | None:
         """Seconds of an epoch if nothing is cached: for a probe, one forward pass over all rows."""
@@ -284,7 +323,7 @@ class Engine:
             return self.stack
         if setting.closed_form:
             return HEADS
-        cap = min(len(orders), STACK[self.device.type == "cpu"])
+        cap = min(len(orders), self.room)
         if cap == 1:
             return 1
         recipe, shape = setting.recipe, structure(setting.recipe)

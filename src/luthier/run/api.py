@@ -44,6 +44,7 @@ class Options(TypedDict, total=False):
     baselines: list[Baseline]
     device: Device
     threads: int | None
+    stack: int | None
 
 
 def tune(data: Data, *, progress: Progress | None = None, **options: Unpack[Options]) -> Result:

@@ -100,6 +100,12 @@ class Settings(BaseModel):
     # Where it runs.
     device: Device = Field("auto", description="Where it trains; auto: a GPU if there is one.")
     threads: int | None = Field(None, ge=1, description="CPU threads; None: one for each usable core.")
+    stack: int | None = Field(
+        None,
+        ge=1,
+        description="Trials trained as one network at most; 1: one after the other, and the same to the last "
+        "bit each time; None: as many as pay and fit.",
+    )
 
     @property
     def budget_seconds(self) -> float:

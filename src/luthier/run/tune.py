@@ -177,12 +177,13 @@ class _Run:
 
     def carry_out(self) -> Result:
         """Ranking, search, proof and report; an interruption ends the search, not the run."""
-        set_threads(self.prepared.settings)
+        settings = self.prepared.settings
+        set_threads(settings)
         self.stages.append(("Looking at data and models", self.clock.spent))
         inputs = Inputs(self.prepared.task, search_splits(self.prepared.dataset), self.prepared.dataset.root)
         engine = Engine(
             inputs, self.prepared.sources, Checkpoints(self.folder.checkpoints),
-            self.prepared.settings.device, auto=self.manifest["precision"],
+            settings.device, auto=self.manifest["precision"], stack=settings.stack, note=self.watch.note,
         )  # fmt: skip
         with Interrupt(self.watch.note) as interrupt, self._recording_failure():
             with self._stage("Ranking models by probes" if len(engine.sources) > 1 else "Baselines"):
@@ -233,6 +234,7 @@ class _Run:
             first=[self.probe.recipe] if self.probe and self.space is None else [],
             trials=settings.trials,
             keep=settings.keep,
+            room=engine.room,
             interrupted=interrupt.reason,
         )
         for message in study.strategy.notes():

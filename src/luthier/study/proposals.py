@@ -59,7 +59,9 @@ class Proposals:
         if len(orders) < room:
             for order in self._strategy.ask(room - len(orders)):
                 number = order.trial + len(self._first)
-                orders.append(replace(order, trial=number, seed=self._trial_seed(number)))
+                parent = None if order.parent is None else order.parent + len(self._first)
+                seed = self._trial_seed(number)
+                orders.append(replace(order, trial=number, parent=parent, seed=seed))
         self.waiting = orders
 
     def begin(self, count: int) -> None:
@@ -71,6 +73,13 @@ class Proposals:
         """Lets orders wait again that were to begin and did not."""
         self._open -= {order.trial for order in orders}
         self.waiting = sorted([*orders, *self.waiting], key=lambda order: order.trial)
+
+    def drop(self, orders: Sequence[Order], reason: str) -> None:
+        """Ends orders `waiting` that will never begin; the strategy hears that they were stopped."""
+        dropped = {order.trial for order in orders}
+        self.waiting = [order for order in self.waiting if order.trial not in dropped]
+        for trial in sorted(dropped):
+            self.take(Report(trial, 0, "stopped", reason=reason))
 
     def take(self, report: Report) -> None:
         """Keeps a report, and tells the strategy of the whole round if it is the last one of it."""
@@ -125,6 +134,7 @@ def _plain_order(order: Order) -> dict[str, Any]:
         "recipe": order.recipe.model_dump(),
         "until": order.until,
         "seed": order.seed,
+        "parent": order.parent,
     }
 
 

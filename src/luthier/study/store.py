@@ -289,6 +289,15 @@ class Store:
 
     # -- tables ----------------------------------------------------------------------------------------------
 
+    def reached(self, run: str) -> dict[int, int]:
+        """The last epoch of each trial that counts, by number: of one that is ``running``, the epoch that its
+        latest order began at.
+        """
+        with self._reading() as session:
+            self._run_row(session, run)
+            rows = session.scalars(select(TrialRow).where(TrialRow.run_id == run))
+            return {row.number: row.resumed_from if row.status == "running" else row.epochs for row in rows}
+
     def recipes(self, run: str) -> dict[int, Recipe]:
         """The recipe of each trial, by number."""
         with self._reading() as session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from luthier.engine.engine import Engine
@@ -22,6 +22,8 @@ HOPELESS = 3
 DEADLY = 4
 # Trials in which the process died this often train one by one: one that takes it down takes no other along.
 SUSPECT = 2
+# Orders in a row that a strategy may want to begin and may not, before the search counts as over.
+PATIENCE = 1000
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Study:
         self.room = room
         self.interrupted = interrupted
         self.finished: list[Finished] = []
+        self._reached: dict[int, int] = {}
+        self._left: set[int] = set()
         self._training: dict[int, Order] = {}
 
     @property
@@ -126,6 +130,8 @@ class Study:
         state = self.store.run(self.run_id).strategy_state
         self.proposals.restore(state, {left.number for left in unfinished})
         recipes = self.store.recipes(self.run_id)
+        self._reached = self.store.reached(self.run_id)
+        self.engine.recall(self._reached)
         for row in self.store.trials(self.run_id).to_dict("records"):
             if math.isfinite(row["score"]) and row["status"] in {"completed", "stopped"}:
                 self.finished.append(
@@ -139,6 +145,8 @@ class Study:
                         seconds=row["seconds"],
                     )
                 )
+            if row["status"] == "completed" and not row["reason"]:
+                self._left.add(int(row["number"]))
         again = []
         for left in unfinished:
             if left.attempts >= DEADLY:
@@ -153,14 +161,24 @@ class Study:
 
     def _next(self) -> list[Order]:
         """The next orders, as many as there is room and time for; empty when the search is over."""
-        begun = len(self.store.recipes(self.run_id))
-        room = self.room if self.max_trials is None else min(self.room, self.max_trials - begun)
-        if room < 1:
-            return []
-        self.proposals.ask(begun, room)
-        fitted = self._fit(self.proposals.waiting[:room])
+        begun = self.store.recipes(self.run_id)
+        new = self.room if self.max_trials is None else min(self.room, self.max_trials - len(begun))
+        for _ in range(PATIENCE):
+            if new < 1 and not self._unspent(begun):
+                return []
+            self.proposals.ask(len(begun), max(1, new))
+            others = [order for order in self.proposals.waiting if order.trial not in begun]
+            if new > 0 or not others:
+                break
+            # Trials may still go on. Whoever waits for more of them to begin must hear that none will.
+            self.proposals.drop(others, "as many trials as were asked for have begun")
+        fitted = self._fit(self.proposals.waiting[: max(1, new)])
         self.proposals.begin(len(fitted))
         return fitted
+
+    def _unspent(self, begun: Mapping[int, Recipe]) -> bool:
+        """Whether a trial was left before the end of its epochs."""
+        return any(self._reached.get(trial, 0) < begun[trial].epochs for trial in self._left)
 
     def _fit(self, orders: Sequence[Order]) -> list[Order]:
         """The orders that the time left allows one after the other, the last cut to the epochs that fit.
@@ -170,8 +188,9 @@ class Study:
         """
         fitted: list[Order] = []
         left = self.budget.left
-        for order in orders:
-            cost, wanted = self.engine.predict_cost(order.recipe), order.recipe.epochs
+        costs = self.engine.predict_costs([order.recipe for order in orders])
+        for order, cost in zip(orders, costs, strict=True):
+            wanted = min(order.until, order.recipe.epochs) - self._reached.get(order.trial, 0)
             if cost is None:
                 # It may take all the time there is, and will tell what the others cost.
                 return fitted or [order]
@@ -184,10 +203,13 @@ class Study:
         return fitted
 
     def _shortened(self, order: Order, epochs: int) -> Order:
-        wanted = order.recipe.epochs
+        """An order that ends after so many more epochs; a new trial's schedule with it."""
+        wanted, reached = order.recipe.epochs, self._reached.get(order.trial, 0)
         self.listener.note(
-            f"Trial {order.trial} gets {epochs} of {wanted} epochs: the time left allows no more."
+            f"Trial {order.trial} gets {reached + epochs} of {wanted} epochs: the time left allows no more."
         )
+        if reached:
+            return replace(order, until=reached + epochs)
         recipe = order.recipe.model_copy(update={"epochs": epochs})
         return replace(order, recipe=recipe, until=min(order.until, epochs))
 
@@ -203,6 +225,7 @@ class Study:
         withdrawn: list[Order] = []
         for report in self.engine.run(orders, halt=self._halt, on_step=self._step):
             if report.status == "running":
+                self._reached[report.trial] = report.epoch
                 self.proposals.take(report)
                 self.store.report(self.run_id, report, spent=self.budget.spent)
                 self.listener.report(report, self.engine.task.metric)
@@ -244,7 +267,11 @@ class Study:
             spent=self.budget.spent,
             strategy_state=self.proposals.state(),
         )
+        self._left.discard(order.trial)
+        if report.status == "completed" and not report.reason:
+            self._left.add(order.trial)
         if math.isfinite(report.score):
+            self.finished = [found for found in self.finished if found.trial != order.trial]
             seconds = float(self.store.trials(self.run_id).set_index("number")["seconds"].loc[order.trial])
             loss = report.metrics.get("loss", math.inf)
             self.finished.append(
