@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -269,3 +270,38 @@ def test_costs_of_trials_together_count_what_they_share_once(make_engine: Make, 
     costs = engine.predict_costs([last, *probes, recipe])
     assert [cost is not None and cost.once > 0 for cost in costs] == [True, True, False, False]
     assert costs[0] == engine.predict_cost(last)
+
+
+@pytest.mark.parametrize(("faster", "sizes"), [("alone", [1, 1, 1]), ("together", [3])])
+def test_trials_are_stacked_where_that_is_faster(
+    make_engine: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, faster: str, sizes: list[int]
+) -> None:
+    seen: list[int] = []
+    epoch = Training.run_epoch
+
+    def run_epoch(training: Training, *options: Any) -> Any:
+        seen.append(training.size)
+        return epoch(training, *options)
+
+    def pace(training: Training, steps: int) -> float:
+        return 1.0 if training.size == 1 else training.size * (0.5 if faster == "together" else 2.0)
+
+    monkeypatch.setattr(Training, "run_epoch", run_epoch)
+    monkeypatch.setattr(Training, "pace", pace)
+    once = recipe.model_copy(update={"epochs": 1})
+    reports = list(make_engine().run([Order(trial, once, 1, trial) for trial in range(3)]))
+    assert seen == sizes
+    assert {report.status for report in reports} == {"running", "completed"}
+
+
+def test_timing_steps_changes_nothing(
+    make_engine: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moderate = recipe.model_copy(update={"learning_rate": 1e-4})
+    orders = [Order(trial, moderate, 2, trial) for trial in range(2)]
+    timed = list(make_engine().run(orders))
+    monkeypatch.setattr(Engine, "_faster", lambda self, setting, orders: len(orders))
+    untimed = list(make_engine().run(orders))
+    for trial in range(2):
+        both = [[report for report in each if report.trial == trial] for each in (timed, untimed)]
+        assert_same(curve(both[0]), curve(both[1]), tolerance=1e-4)

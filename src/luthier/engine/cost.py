@@ -202,6 +202,10 @@ class CostModel:
         if (predicted := _prefix(profile, cut, rows)) > 0:
             self._learn(self._corrections, (source_key, "prefix"), seconds / predicted)
 
+    def has_sizes(self, source_key: str, recipe: Recipe) -> bool:
+        """Whether epochs of a recipe's shape were measured, in stacks of any size."""
+        return bool(self._sizes.get((source_key, _shape(recipe))))
+
     def best_size(self, source_key: str, recipe: Recipe, largest: int) -> int:
         """How many trials of a shape to stack.
 

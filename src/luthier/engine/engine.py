@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,14 +22,15 @@ from luthier.engine.cost import Cost, CostModel, profile
 from luthier.engine.forward import predict
 from luthier.engine.group import Group, explain
 from luthier.engine.inputs import Inputs, Split
-from luthier.engine.memory import MemoryModel, available
+from luthier.engine.memory import MemoryModel, available, is_out_of_memory
 from luthier.engine.plan import even, plan, structure
 from luthier.engine.precision import Auto, autocast_dtype, choose_device, measured
 from luthier.engine.setting import Setting
 from luthier.engine.sharing import Sharing, shares
+from luthier.engine.stacked import Unstackable
 from luthier.engine.state import Halted
 from luthier.engine.train import never
-from luthier.engine.watchdog import Watchdog
+from luthier.engine.watchdog import Hung, Watchdog
 from luthier.errors import RunError
 from luthier.models.network import Network, build
 from luthier.models.source import Source
@@ -42,6 +44,8 @@ HEADS = 1024
 # Most trials of other kinds in a stack, on an accelerator and on a CPU; see docs/engine.md for the
 # measurements.
 STACK = (64, 8)
+# The number of a trial that nothing is kept of.
+UNKNOWN = -(10**9)
 
 
 class Engine:
@@ -88,6 +92,7 @@ class Engine:
         self._met: set[tuple[str, int | None]] = set()
         self._blocks: dict[str, int] = {}
         self._reached: dict[int, int] = {}
+        self._gains: dict[tuple[Any, ...], bool] = {}
 
     @property
     def room(self) -> int:
@@ -334,7 +339,25 @@ class Engine:
             shape, trainable=setting.trainable, optimizer="adamw", cap=cap, available=available(self.device),
             batch=-(-recipe.batch_size // recipe.accumulate),
         )  # fmt: skip
+        if fitting > 1 and not self.cost.has_sizes(setting.source.fingerprint, recipe):
+            fitting = self._faster(setting, orders[:fitting])
         return self.cost.best_size(setting.source.fingerprint, recipe, fitting)
+
+    def _faster(self, setting: Setting, orders: Sequence[Order]) -> int:
+        """One, or as many as there are: whichever takes less of a trial's time, by some steps of both.
+
+        A larger stack saves calls, but what it works on may no longer fit in a processor's caches.
+        """
+        shape = structure(setting.recipe)
+        if shape not in self._gains:
+            fresh = [setting.live(replace(order, trial=UNKNOWN)) for order in orders]
+            try:
+                self._gains[shape] = setting.pace(fresh) < setting.pace(fresh[:1])
+            except Exception as error:
+                if not (isinstance(error, Unstackable | Hung) or is_out_of_memory(error)):
+                    raise
+                self._gains[shape] = True  # Whoever trains them deals with it, and says so.
+        return len(orders) if self._gains[shape] else 1
 
     def _epoch(self, trial: int) -> int:
         """Epochs that a trial has behind it."""
