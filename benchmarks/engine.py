@@ -1,6 +1,7 @@
 """The engine against what people use today, and against plain PyTorch: many fine-tunings of one model, timed.
 
-The engine runs each job with all its trials at once, three times, each time from an empty cache. Between
+The engine runs each job with all its trials at once, three times (twice where that takes minutes), each time
+from an empty cache. Between
 these runs, in the same process, an Optuna study drives a Trainer through the same recipes a trial at a time.
 Then the same trainings are run one at a time from cached features. A ratio is the other side's seconds over
 the engine's; its spread goes from that side's fastest trial over the engine's slowest run to the reverse.
@@ -30,10 +31,12 @@ from luthier.trial import Order
 from peer import Peer
 from plain import Plain
 
-RUNS = 3
+RUNS, LONG_RUNS = 3, 2
+# Seconds from which a run of ours is long.
+LONG = 60.0
 # A row aims to stay below this, by measuring fewer trials of the slower sides, and never fewer than two.
-ROW_SECONDS = 1700.0
-PEER_SECONDS = 1200.0
+ROW_SECONDS = 900.0
+PEER_SECONDS = 500.0
 LEAST = 2
 
 
@@ -99,16 +102,18 @@ def compare(job: Job) -> list[dict[str, Any]]:
             return losses
 
         losses = run()
-        left = max(0.0, ROW_SECONDS - (RUNS + cached) * ours[0])
+        runs = RUNS if ours[0] < LONG else LONG_RUNS
+        left = max(0.0, ROW_SECONDS - (runs + cached) * ours[0])
         peer = Side(Peer(work).train, work, "Optuna and Trainer")
-        for part in range(1, RUNS):
-            share = part / (RUNS - 1)
+        for part in range(1, runs):
+            share = part / (runs - 1)
             most = max(part, round(share * len(work.orders)))
-            peer.measure(share * min(PEER_SECONDS, left * 2 / 3), least=min(part, LEAST), most=most)
+            least = LEAST if part == runs - 1 else min(part, LEAST)
+            peer.measure(share * min(PEER_SECONDS, left * 2 / 3), least=least, most=most)
             run()
         plain = Side(Plain(work).train, work, "plain PyTorch")
         plain.measure(left / 3, least=LEAST, most=len(work.orders))
-        warm = work.run(Path(folder) / str(RUNS - 1))[0] if cached else None
+        warm = work.run(Path(folder) / str(runs - 1))[0] if cached else None
     return rows(job, ours, peer, plain, losses, warm)
 
 
