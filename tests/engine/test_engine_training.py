@@ -305,3 +305,28 @@ def test_timing_steps_changes_nothing(
     for trial in range(2):
         both = [[report for report in each if report.trial == trial] for each in (timed, untimed)]
         assert_same(curve(both[0]), curve(both[1]), tolerance=1e-4)
+
+
+def test_a_trial_starts_from_anothers_weights(make_engine: Make, recipe: Recipe) -> None:
+    """As they were when the orders were given, also where the other goes on in the same round."""
+    engine = make_engine()
+    recipe = recipe.model_copy(update={"epochs": 4, "learning_rate": 1e-3})
+    run(engine, recipe, until=2)
+    still = recipe.model_copy(update={"learning_rate": 1e-12, "dropout": 0.0, "head_dropout": 0.0})
+    at_two = engine.checkpoints.peek(0)
+    assert at_two is not None and engine.holds(0, 2)
+    orders = [Order(0, recipe, 3, 5), Order(1, still, 1, 6, parent=0)]
+    reports = list(engine.run(orders))
+    assert not [report.reason for report in reports if report.status == "failed"]
+    child = engine.checkpoints.peek(1)
+    assert child is not None and child.epoch == 1
+    for name, value in at_two.weights.items():
+        assert child.weights[name] == pytest.approx(value, abs=1e-6)
+    assert engine.holds(0, 3)
+
+
+def test_a_trial_whose_parent_is_gone_fails_alone(make_engine: Make, recipe: Recipe) -> None:
+    orders = [Order(0, recipe, 1, 5, parent=7), Order(1, recipe, 1, 6)]
+    ends = {report.trial: report for report in make_engine().run(orders) if report.status != "running"}
+    assert ends[0].status == "failed" and "trial 7" in ends[0].reason
+    assert ends[1].status == "completed"

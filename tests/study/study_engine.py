@@ -6,6 +6,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,9 @@ class Engine:
     trials of a stack with what they have, and begins no further stack.
     """
 
+    learns = False
+    """Whether a score depends on all epochs before it, also those of parents."""
+
     def __init__(
         self, clock: list[float], fails: Callable[[int], bool] = lambda trial: False, stack: int = 3
     ) -> None:
@@ -47,13 +51,22 @@ class Engine:
         self.kept: set[int] = set()
         self.left: dict[int, int] = {}
         self.reached: dict[int, int] = {}
+        # What a trial has learnt, and what it has learnt it from.
+        self.value: dict[int, float] = {}
+        self.inherited: dict[int, float] = {}
         self.live: list[Order] = []
         self.task = SimpleNamespace(metric="accuracy")
-        self.checkpoints = SimpleNamespace(keep=self.keep)
+        self.checkpoints = SimpleNamespace(keep=self.keep, forget=lambda trial: self.left.pop(trial, None))
 
     def keep(self, trials: set[int]) -> None:
         self.kept = trials
         assert {order.trial for order in self.live} <= trials
+
+    def holds(self, trial: int, epoch: int) -> bool:
+        return self.left.get(trial) == epoch
+
+    def inherit(self, trial: int, parent: int) -> None:
+        self.inherited[trial] = self.value[parent]
 
     def recall(self, reached: dict[int, int]) -> None:
         self.reached = dict(reached)
@@ -65,6 +78,9 @@ class Engine:
         self, orders: list[Order], *, halt: Callable[[], str | None], on_step: Callable[[float], None]
     ) -> Iterator[Report]:
         self.calls.append([order.trial for order in orders])
+        for order in orders:
+            if order.parent is not None and order.trial not in self.inherited:
+                self.inherit(order.trial, order.parent)
         for start in range(0, len(orders), self.stack):
             stack = orders[start : start + self.stack]
             if start and (reason := halt()):
@@ -86,7 +102,10 @@ class Engine:
                     yield report
 
     def _epoch(self, order: Order, epoch: int, halted: str | None) -> Iterator[Report]:
-        score = -math.log10(order.recipe.learning_rate)
+        if epoch == 1:
+            self.value[order.trial] = self.inherited.pop(order.trial, 0.0)
+        self.value[order.trial] += -math.log10(order.recipe.learning_rate)
+        score = self.value[order.trial] if self.learns else -math.log10(order.recipe.learning_rate)
         if self.fails(order.trial):
             yield Report(order.trial, 0, "failed", reason="made to fail")
             return
@@ -208,3 +227,51 @@ def table(study: Study) -> dict[str, Any]:
     """What must not depend on whether the run was disturbed."""
     found: dict[str, Any] = study.store.trials(study.run_id)[LASTING].to_dict("list")
     return found
+
+
+class Copying(Strategy):
+    """Three trials side by side, an epoch at a time; then the worst gives way to a copy of the best."""
+
+    name = "copying"
+
+    def __init__(self, space: Space, seed: int = 0) -> None:
+        super().__init__(space, seed)
+        self.trials = 0
+        self.live: list[int] = []
+        self.epochs: dict[str, int] = {}
+        self.scores: dict[str, float] = {}
+
+    def ask(self, room: int) -> list[Order]:
+        if not self.live:
+            self.live, self.trials = [0, 1, 2], 3
+            return [self._order(trial) for trial in self.live]
+        ranked = sorted(self.live, key=lambda trial: -self.scores[str(trial)])
+        if any(self.epochs[str(trial)] == 9 for trial in ranked[:2]):
+            return []
+        child, self.trials = self.trials, self.trials + 1
+        self.live = [*ranked[:2], child]
+        # The best goes on in the round in which it is copied.
+        return [*(self._order(trial) for trial in ranked[:2]), replace(self._order(child), parent=ranked[0])]
+
+    def _order(self, trial: int) -> Order:
+        rate = np.random.default_rng(trial).uniform(1e-5, 1e-3)
+        recipe = Recipe(model="m", epochs=9, learning_rate=float(rate))
+        return Order(trial, recipe, self.epochs.get(str(trial), 0) + 1)
+
+    def tell(self, report: Report) -> None:
+        if report.status == "running":
+            self.epochs[str(report.trial)] = report.epoch
+            self.scores[str(report.trial)] = report.score
+        elif report.status == "stopped":
+            self.live.remove(report.trial)
+
+    @property
+    def finished(self) -> bool:
+        return False
+
+    def state(self) -> dict[str, Any]:
+        return {"trials": self.trials, "live": self.live, "epochs": self.epochs, "scores": self.scores}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.trials, self.live = state["trials"], list(state["live"])
+        self.epochs, self.scores = dict(state["epochs"]), dict(state["scores"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_engine import Engine, Halving, Listening, make, nothing_held_back, table
+from study_engine import Copying, Engine, Halving, Listening, make, nothing_held_back, table
 
 from luthier.recipe import Recipe
 from luthier.search.base import Strategy
@@ -91,6 +91,33 @@ def test_after_a_kill_the_trials_are_those_of_an_undisturbed_run(
     second = make(tmp_path, Regrouping([0.0]), run=first.run_id, **options)
     second.run(nothing_held_back)
     check_same(undisturbed(**options), second)
+
+
+class Learning(Engine):
+    """What a trial scores depends on all that it and its ancestors were trained with."""
+
+    learns = True
+
+
+class DyingLearner(Dying):
+    learns = True
+
+
+@pytest.mark.parametrize("step", range(1, 34))
+def test_copies_of_trials_survive_the_weights_of_their_parents(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, step: int
+) -> None:
+    """Where parents have gone on since, and they and their own parents are to be trained again."""
+    options = {"trials": 7, "room": 3, "strategy": Copying}
+    calm = make(tmp_path_factory.mktemp("calm"), Learning([0.0]), **options)
+    calm.run(nothing_held_back)
+    assert calm.store.trials(calm.run_id)["parent"].notna().sum() == 4
+    first = make(tmp_path, DyingLearner(step), **options)
+    with pytest.raises(Killed):
+        first.run(nothing_held_back)
+    second = make(tmp_path, Learning([0.0]), run=first.run_id, **options)
+    second.run(nothing_held_back)
+    check_same(calm, second)
 
 
 @pytest.mark.parametrize("method", ["start_trials", "finish_trial"])

@@ -108,6 +108,14 @@ class Checkpoints:
             oldest, (state, size) = self._in_memory.popitem(last=False)
             self._to_disk(oldest, state, size)
 
+    def peek(self, trial: int) -> TrialState | None:
+        """A paused trial, which stays as it is; None if it is not one."""
+        if trial in self._in_memory:
+            return self._in_memory[trial][0]
+        if trial not in self._on_disk:
+            return None
+        return _read(self.paused_path(trial))
+
     def resume(self, trial: int) -> TrialState | None:
         """Takes a paused trial out, to go on with it; None if it was not paused, or got lost.
 
@@ -121,8 +129,6 @@ class Checkpoints:
         path = self.paused_path(trial)
         try:
             return _read(path)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-            return None
         finally:
             path.unlink(missing_ok=True)
 
@@ -231,8 +237,15 @@ def _flat(state: TrialState) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     return tensors, {"scalars": json.dumps(scalars), "shared": json.dumps(shared)}
 
 
-def _read(path: Path) -> TrialState:
-    """A state from its file."""
+def _read(path: Path) -> TrialState | None:
+    """A state from its file; None if that is damaged."""
+    try:
+        return _parsed(path)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _parsed(path: Path) -> TrialState:
     with safe_open(str(path), framework="pt") as file:
         metadata = file.metadata()
         scalars, shared = json.loads(metadata["scalars"]), json.loads(metadata["shared"])

@@ -28,7 +28,7 @@ from luthier.engine.precision import Auto, autocast_dtype, choose_device, measur
 from luthier.engine.setting import Setting
 from luthier.engine.sharing import Sharing, shares
 from luthier.engine.stacked import Unstackable
-from luthier.engine.state import Halted
+from luthier.engine.state import Halted, TrialState
 from luthier.engine.train import never
 from luthier.engine.watchdog import Hung, Watchdog
 from luthier.errors import RunError
@@ -92,6 +92,7 @@ class Engine:
         self._met: set[tuple[str, int | None]] = set()
         self._blocks: dict[str, int] = {}
         self._reached: dict[int, int] = {}
+        self._inherited: dict[int, dict[str, torch.Tensor]] = {}
         self._gains: dict[tuple[Any, ...], bool] = {}
 
     @property
@@ -121,6 +122,10 @@ class Engine:
         Raises:
             RunError: What no other trial would survive either, such as a full disk.
         """
+        for order in orders:
+            # Before any of them goes on: a parent may be among them.
+            if order.parent is not None and order.trial not in self._inherited:
+                self.inherit(order.trial, order.parent)
         groups = plan(orders, self._epoch)
         for index, group in enumerate(groups):
             reason = halt() if index else None
@@ -164,6 +169,20 @@ class Engine:
         seconds = 0.0 if clock is None else (time.perf_counter() - clock) / len(orders)
         for order in orders:
             yield Report(order.trial, self._epoch(order.trial), status, seconds=seconds, reason=reason)
+
+    def holds(self, trial: int, epoch: int) -> bool:
+        """Whether a trial was left at this epoch and can go on from there."""
+        state = self.checkpoints.peek(trial)
+        return state is not None and state.epoch == epoch
+
+    def inherit(self, trial: int, parent: int) -> None:
+        """Lets a trial start from the weights of another that was left, as they are now.
+
+        Where the other is not at hand the trial will fail.
+        """
+        state = self.checkpoints.peek(parent)
+        if state is not None:
+            self._inherited[trial] = {name: value.clone() for name, value in state.weights.items()}
 
     def recall(self, reached: dict[int, int]) -> None:
         """Takes note of trials that an earlier process left.
@@ -249,7 +268,7 @@ class Engine:
         setting = Setting(
             self.inputs, source, recipes, self.sharing, device=self.device, dtype=self._autocast(recipes[0]),
             watchdog=self.watchdog, also=also, halt=halt, arithmetic=self.arithmetic, meet=self._meet,
-            resume=self.checkpoints.resume,
+            resume=self._resume,
         )  # fmt: skip
         cost = self.cost.predict(
             source.fingerprint, setting.recipe, cached=True, **self._work(setting.recipe, setting.depth)
@@ -257,6 +276,12 @@ class Engine:
         if cost is not None:
             setting.step_seconds = cost.each * setting.recipe.batch_size / max(1, len(setting.train))
         return setting
+
+    def _resume(self, trial: int) -> TrialState | None:
+        """A trial where it was left, or at its start with another's weights; None for the usual start."""
+        inherited = self._inherited.pop(trial, None)
+        state = self.checkpoints.resume(trial)
+        return TrialState(inherited) if state is None and inherited is not None else state
 
     def _autocast(self, recipe: Recipe) -> torch.dtype | None:
         """The type that a recipe's passes run in where that is faster; None for float32."""
@@ -350,7 +375,7 @@ class Engine:
         """
         shape = structure(setting.recipe)
         if shape not in self._gains:
-            fresh = [setting.live(replace(order, trial=UNKNOWN)) for order in orders]
+            fresh = [setting.live(replace(order, trial=UNKNOWN, parent=None)) for order in orders]
             try:
                 self._gains[shape] = setting.pace(fresh) < setting.pace(fresh[:1])
             except Exception as error:

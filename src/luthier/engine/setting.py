@@ -20,6 +20,7 @@ from luthier.engine.sharing import Sharing, shares
 from luthier.engine.state import Member, Position, TrialState
 from luthier.engine.train import Training
 from luthier.engine.watchdog import Watchdog
+from luthier.errors import ModelError
 from luthier.models import cut, first_token
 from luthier.models.network import Network, build
 from luthier.models.source import Source
@@ -136,9 +137,14 @@ class Setting:
 
     def live(self, order: Order) -> Live:
         """A trial where it was left, or at its start: new weights by its own seed, the others as the model
-        has them.
+        has them, or all as its parent has.
+
+        Raises:
+            ModelError: The parent's weights are not there.
         """
         recipe, state = order.recipe, self.resume(order.trial)
+        if state is None and order.parent is not None:
+            raise ModelError(f"The weights of trial {order.parent}, from which it starts, are gone.")
         pulled = recipe.l2_start > 0 and recipe.adaptation != "probe"
         start = self._fresh(order) if state is None or pulled else {}
         state = state or TrialState(start)

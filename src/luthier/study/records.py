@@ -48,6 +48,7 @@ class Unfinished:
         resumed_from: Epochs finished when that order began; what was reported since is deleted when it is
             started again.
         attempts: How often that order was started.
+        parent: The trial whose weights it started from, or None.
     """
 
     number: int
@@ -56,11 +57,12 @@ class Unfinished:
     until: int
     resumed_from: int
     attempts: int
+    parent: int | None
 
     @property
     def order(self) -> Order:
         """The order to give again."""
-        return Order(self.number, self.recipe, self.until, self.seed)
+        return Order(self.number, self.recipe, self.until, self.seed, self.parent)
 
 
 def run_record(row: RunRow) -> RunRecord:
@@ -71,12 +73,12 @@ def run_record(row: RunRow) -> RunRecord:
 def unfinished(row: TrialRow) -> Unfinished:
     """A row of the trials table that is still running."""
     recipe = Recipe.parse(row.recipe)
-    return Unfinished(row.number, recipe, row.seed, row.until, row.resumed_from, row.attempts)
+    return Unfinished(row.number, recipe, row.seed, row.until, row.resumed_from, row.attempts, row.parent)
 
 
 _TRIAL_COLUMNS = [
     "number", "status", "score", "loss", "best_epoch", "epochs", "seconds", "peak_memory",
-    "trainable_parameters", "total_parameters", "reason", "seed", "attempts", "started", "ended",
+    "trainable_parameters", "total_parameters", "reason", "seed", "attempts", "parent", "started", "ended",
 ]  # fmt: skip
 
 
@@ -89,8 +91,9 @@ def trials_frame(rows: Sequence[TrialRow]) -> pd.DataFrame:
 
     Columns: ``number``, ``status``, ``score``, ``loss`` (validation loss of the best epoch), ``best_epoch``,
     ``epochs`` (trained), ``seconds``, ``peak_memory`` (bytes), ``trainable_parameters``,
-    ``total_parameters``, ``reason``, ``seed``, ``attempts``, ``started``, ``ended``, then each setting of the
-    recipe by its name (its ``epochs``, the most that were allowed, as ``recipe_epochs``).
+    ``total_parameters``, ``reason``, ``seed``, ``attempts``, ``parent`` (the trial whose weights it started
+    from), ``started``, ``ended``, then each setting of the recipe by its name (its ``epochs``, the most that
+    were allowed, as ``recipe_epochs``).
     """
     settings = {name: _column(name) for name in Recipe.model_fields}
     table = [
@@ -99,7 +102,7 @@ def trials_frame(rows: Sequence[TrialRow]) -> pd.DataFrame:
         for row in rows
     ]
     frame = pd.DataFrame(table, columns=[*_TRIAL_COLUMNS, *settings.values()])
-    counts = dict.fromkeys(("best_epoch", "trainable_parameters", "total_parameters"), "Int64")
+    counts = dict.fromkeys(("best_epoch", "trainable_parameters", "total_parameters", "parent"), "Int64")
     return frame.astype(counts | dict.fromkeys(("score", "loss", "seconds"), "float64"))
 
 

@@ -199,6 +199,8 @@ class Store:
                 run_id=run,
                 number=order.trial,
                 resumed_from=0,
+                parent=order.parent,
+                parent_epoch=None if order.parent is None else self._epochs(session, run, order.parent),
                 attempts=0,
                 started=_now(),
                 epochs=0,
@@ -217,6 +219,21 @@ class Store:
         trial.attempts += 1
         session.flush()
         _summarise(session, trial)
+
+    def _epochs(self, session: Session, run: str, number: int) -> int:
+        """Where a trial stands, or did before its latest order if that is being carried out."""
+        row = self._trial_row(session, run, number)
+        return row.resumed_from if row.status == "running" else row.epochs
+
+    def origin(self, run: str, number: int) -> Order | None:
+        """The order that takes a trial's parent to where it stood when the trial began; None without one."""
+        with self._reading() as session:
+            row = self._trial_row(session, run, number)
+            if row.parent is None or row.parent_epoch is None:
+                return None
+            parent = self._trial_row(session, run, row.parent)
+            recipe = Recipe.parse(parent.recipe)
+            return Order(row.parent, recipe, row.parent_epoch, parent.seed, parent.parent)
 
     def report(
         self,

@@ -223,6 +223,7 @@ class Study:
             self.listener.trial_started(order.trial, order.recipe.describe(), order.recipe.epochs)
         self._training = {order.trial: order for order in orders}
         withdrawn: list[Order] = []
+        self._inherit(orders)
         for report in self.engine.run(orders, halt=self._halt, on_step=self._step):
             if report.status == "running":
                 self._reached[report.trial] = report.epoch
@@ -242,6 +243,26 @@ class Study:
                 strategy_state=self.proposals.state(),
             )
         self._give_up_if_hopeless()
+
+    def _inherit(self, orders: Sequence[Order]) -> None:
+        """Sees to it that trials which start from another's weights find them, also in a new process."""
+        for order in orders:
+            origin = self.store.origin(self.run_id, order.trial)
+            if origin is not None and not self.engine.holds(order.trial, self._reached.get(order.trial, 0)):
+                self._bring(origin)
+                self.engine.inherit(order.trial, origin.trial)
+
+    def _bring(self, origin: Order) -> None:
+        """Takes a trial to where it stood, training it again if it does not stand there. Nobody is told."""
+        if self.engine.holds(origin.trial, origin.until):
+            return
+        self.engine.checkpoints.forget(origin.trial)
+        earlier = self.store.origin(self.run_id, origin.trial)
+        if earlier is not None:
+            self._bring(earlier)
+            self.engine.inherit(origin.trial, earlier.trial)
+        for _ in self.engine.run([origin], halt=self._halt, on_step=self._step):
+            pass
 
     def _give_up_if_hopeless(self) -> None:
         """Ends the run when all that was tried failed, which what was stopped did not."""
