@@ -19,10 +19,11 @@ _RANDOM = 1 / 3
 _GOOD = 0.15
 _CANDIDATES = 64
 _WIDER = 3.0
-_ENOUGH = 10
-"""Observations at a rung from which on it is modelled. The paper waits for three more than there are
-dimensions, since its densities come from points alone; ours have the prior besides, and a small budget cannot
-wait."""
+_GOOD_AT_LEAST = 4
+_ENOUGH = 12
+"""Observations at a rung from which on it is modelled, and how many of them are good. The paper has d + 3 and
+d + 1 for d dimensions, since its densities come from points alone. Ours have the prior besides, so they need
+not wait, and d + 1 would be nearly all of the first ones."""
 _STEPS = 2**16
 """Proposed points have 16 bits a dimension, so that a state that holds all of them stays small."""
 
@@ -92,7 +93,7 @@ class ModelSource(Source):
         observed = self._observed[rung]
         ranked = sorted(observed, key=lambda trial: (-observed[trial], trial))
         scored = sum(score > -math.inf for score in observed.values())
-        count = min(max(2, math.ceil(_GOOD * len(ranked))), scored)
+        count = min(max(_GOOD_AT_LEAST, math.ceil(_GOOD * len(ranked))), scored)
         points = np.stack([self._coordinates[trial] for trial in ranked])
         return points[:count], points[count:]
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 ETA = 3
-"""Of how many trials one goes on: what Li et al. 2018 take, near the optimum e of their analysis (section 2.6
-names 3 or 4)."""
+"""Of so many trials one goes on. Li et al. 2018 recommend 3 or 4; their analysis is at its best at e."""
 LEAST = 2
 """Epochs of the lowest rung at least. After one epoch the order of fine-tunings says little of the final
 one: in the curves of QuickTune (see `defaults`) the rank correlation with the final accuracy is .34 then, .69

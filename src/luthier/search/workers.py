@@ -137,19 +137,24 @@ class Workers(Ledger):
         self._queue: list[tuple[float, int, Iterator[Report], Report]] = []
         self._now = 0.0
 
-    def run(self, orders: int) -> Workers:
-        """Goes on until so many orders have been given and all of them ended, or the strategy is finished."""
+    def run(self, orders: float = math.inf, trials: float = math.inf) -> Workers:
+        """Goes on until so many orders have been given, or to so many trials, and all of them have ended; or
+        the strategy is finished.
+        """
         while True:
-            while len(self.orders) < orders and len(self.out) < self._count and self._ask():
+            while (more := self._asks(orders, trials)) and len(self.out) < self._count and self._ask():
                 pass
             if not self._queue:
                 break
             self._advance()
         require(
-            len(self.orders) >= orders or self.strategy.finished,
+            not more or self.strategy.finished,
             "gives no order while nothing runs, and is not finished: the study would wait for ever",
         )
         return self
+
+    def _asks(self, orders: float, trials: float) -> bool:
+        return len(self.orders) < orders and len(self.recipes) < trials
 
     def _ask(self) -> bool:
         """Asks for as many orders as workers are free; whether there were any."""
