@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luthier.search.halving import Halving
 from luthier.search.ladder import Ladder
+from luthier.search.source import Source
+from luthier.space import Space
+from luthier.trial import Report
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 # Li et al. 2018, table 1 (R = 81, eta = 3): trials and epochs at each rung of each bracket.
 TABLE = [
@@ -81,3 +91,38 @@ def test_laws_of_ladders(typical, epochs, eta, least) -> None:
         for _ in range(lowest, ladder.top):
             count = ladder.kept(count)
         assert count >= 1
+
+
+def remaining(curves: np.ndarray, least: int, seed: int) -> list[float]:
+    """Points that the best so far is short of the best of all, after as many epochs as 5 to 40 trainings."""
+    trials, epochs = curves.shape
+    order = np.random.default_rng(seed).permutation(trials)
+    source = Source(Space.from_dict({"model": "m", "epochs": epochs, "last_k": {"low": 1, "high": 200}}), 0)
+    halving, at, spent, bests = Halving(Ladder(epochs, least=least), source), {}, 0, [0.0]
+    while spent < 40 * epochs:
+        (turn,) = halving.ask(1)
+        if turn.trial >= trials:
+            break
+        reached = curves[order[turn.trial]][: turn.until].max()
+        further = turn.until - at.get(turn.trial, 0)
+        spent, at[turn.trial] = spent + further, turn.until
+        bests += [bests[-1]] * (further - 1) + [max(bests[-1], reached)]
+        halving.tell(Report(turn.trial, turn.until, "completed", float(reached)))
+    return [float(curves.max() - bests[min(spent, times * epochs)]) for times in (5, 10, 20, 40)]
+
+
+@pytest.mark.shared
+def test_on_real_curves_two_epochs_lose_less_than_one_or_four() -> None:
+    path = SHARED / "quicktune" / "accuracy.json"
+    if not path.exists():
+        pytest.skip(f"no data in {path}")
+    pools = [
+        np.array([curve[:epochs] for curve in curves.values() if len(curve) >= epochs])
+        for curves in json.loads(path.read_text()).values()
+        for epochs in (9, 27, 50)
+    ]
+    one, two, four = (
+        np.mean([remaining(curves, least, seed) for curves in pools for seed in range(2)])
+        for least in (1, 2, 4)
+    )
+    assert two < 0.95 * one and two < 0.8 * four
