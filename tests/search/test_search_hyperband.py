@@ -42,7 +42,7 @@ def best(orders: list[Order], count: int) -> set[int]:
     return set(sorted((o.trial for o in orders), key=lambda trial: -(trial * 37 % 101))[:count])
 
 
-def test_brackets_of_the_papers_table_are_trained_as_it_says() -> None:
+def test_the_brackets_of_the_papers_example_are_trained_as_it_says() -> None:
     space = Space.from_dict({"model": "m", "learning_rate": RATE, "epochs": 81})
     halving = Halving(Ladder(81, eta=3, least=1), Source(space, 0))
     trained = []
@@ -160,11 +160,11 @@ def test_a_trial_that_ends_in_nan_is_not_continued_though_its_best_was_good() ->
     assert 0 not in {order.trial for order in strategy.ask(27)}
 
 
-@pytest.mark.parametrize("epoch", [1, 2])
-def test_a_trial_that_lost_its_patience_keeps_its_place_and_is_left_alone(epoch) -> None:
+@pytest.mark.parametrize(("epoch", "reason"), [(1, ""), (2, "no better for 1 epoch")])
+def test_a_trial_that_lost_its_patience_keeps_its_place_and_is_left_alone(epoch, reason) -> None:
     strategy = Hyperband(SPACE, 0)
     orders = strategy.ask(27)
-    close(strategy, orders[0], score=9.0, epoch=epoch, reason="no better for 1 epoch")
+    close(strategy, orders[0], score=9.0, epoch=epoch, reason=reason)
     tell(strategy, orders[1:])
     eight = strategy.ask(27)
     assert {order.trial for order in eight} == best(orders[1:], 8)

@@ -18,7 +18,8 @@ from luthier.trial import Report
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
-# Li et al. 2018, table 1 (R = 81, eta = 3): trials and epochs at each rung of each bracket.
+# Li et al. 2018, algorithm 1 for the example of their table 1 (R = 81, eta = 3): trials and epochs at each
+# rung of each bracket.
 TABLE = [
     [(81, 1), (27, 3), (9, 9), (3, 27), (1, 81)],
     [(34, 3), (11, 9), (3, 27), (1, 81)],
@@ -37,7 +38,7 @@ def rungs(ladder: Ladder, index: int, epochs: int) -> list[tuple[int, int]]:
     return found
 
 
-def test_brackets_are_those_of_the_papers_table() -> None:
+def test_brackets_are_those_of_the_papers_example() -> None:
     ladder = Ladder(81, eta=3, least=1)
     assert ladder.top == 4
     assert [rungs(ladder, index, 81) for index in range(5)] == TABLE
