@@ -145,6 +145,14 @@ def test_where_the_space_ends_the_best_is_taken_to_its_end(batches, trials) -> N
     assert workers.reached(trials - 1) == 27
 
 
+def test_where_the_space_ends_without_any_score_nothing_is_continued() -> None:
+    space = Space.from_dict({"model": "m", "batch_size": [8, 16], "epochs": 27})
+    strategy = Hyperband(space, 0, "asha")
+    for order in strategy.ask(2):
+        strategy.tell(Report(order.trial, order.until, "completed", math.nan))
+    assert strategy.finished and strategy.ask(1) == []
+
+
 def test_the_heaps_do_not_grow_with_what_has_left_them() -> None:
     rung = Rung(Ladder(27))
     for trial in range(5000):

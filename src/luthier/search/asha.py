@@ -77,8 +77,10 @@ class Rung:
 
     @property
     def alone(self) -> int | None:
-        """The best trial, while there are too few for an upper part."""
-        return None if self._upper or not self._lower else self._lower[0][1]
+        """The best trial, if it has a score, while there are too few for an upper part."""
+        if self._upper or not self._lower or self._lower[0][0] == math.inf:
+            return None
+        return self._lower[0][1]
 
 
 class Asha:
@@ -137,7 +139,7 @@ class Asha:
             return None
         rung = reached[-1]
         trial = self._rungs[rung].alone
-        if trial is None or self._runners[trial].lost or self._runners[trial].ended:
+        if trial is None or self._runners[trial].ended:
             return None
         higher = range(rung + 1, self._ladder.top + 1)
         return next(((trial, rung, at) for at in higher if self._is_further(trial, rung, at)), None)
@@ -214,5 +216,4 @@ class Asha:
             for trial, score in zip(kept["trials"], map(score_of, kept["scores"]), strict=True):
                 self._rungs[at].add(trial, score)
                 self._runners[trial].best = max(self._runners[trial].best, score)
-                self._runners[trial].lost |= score == -math.inf
             above = [*kept["trials"], *(trial for trial, rung in self._out.items() if rung == at)]
