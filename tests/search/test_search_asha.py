@@ -134,6 +134,8 @@ def test_restored_it_still_knows_whom_it_has_promoted() -> None:
     again = Hyperband(SPACE, 0, "asha")
     again.restore(json.loads(json.dumps(strategy.state())))
     assert [order.trial for order in again.ask(2)] == [6, 9]
+    again.tell(Report(6, 3, "completed", 0.1))
+    assert again.state()["schedule"]["rungs"][1] == {"trials": [6], "scores": [0.6]}
 
 
 @pytest.mark.parametrize(("batches", "trials"), [([8], 1), ([8, 16], 2), ([8, 16, 32, 64], 4)])
