@@ -114,6 +114,17 @@ class Waits(Random):
         self._over = True
 
 
+class Hasty(Hyperband):
+    """Says that it is finished as soon as no recipe is left."""
+
+    def __init__(self, space, seed=0):
+        super().__init__(space, seed, "asha")
+
+    @property
+    def finished(self):
+        return not self._source.fresh
+
+
 class Drops(Hyperband):
     """Forgets what is being trained."""
 
@@ -130,6 +141,7 @@ class Drops(Hyperband):
         (Persists, "asynchronous"),
         (Doubles, "asynchronous"),
         (Waits, "asynchronous"),
+        (Hasty, "asynchronous"),
         (Drops, "restored_asynchronous"),
     ],
 )

@@ -83,6 +83,7 @@ LONG = Space.from_dict(
     }
 )
 """Recipes of so many epochs that it is worth while to pause them."""
+FEW = Space.from_dict({"model": "m", "batch_size": [8, 16], "optimizer": ["sgd", "adamw"], "epochs": 9})
 SPACES = {"point": POINT, "conditional": CONDITIONAL, "believed": BELIEVED, "wide": WIDE, "long": LONG}
 
 
@@ -242,12 +243,14 @@ def check_restored(make: Make) -> None:
 
 def check_asynchronous(make: Make) -> None:
     """With workers that finish in a mixed order it is asked while orders are out: no trial is ordered twice
-    or after its end, no recipe is proposed as two trials, and the search does not stand still.
+    or after its end, no recipe is proposed as two trials, and the search neither stands still nor goes on
+    after it was finished.
     """
     for space in (CONDITIONAL, WIDE, LONG):
         for fate in (mixed(_peak), mixed(_nothing), mixed(_tie)):
             recipes = list(Workers(make(space, 5), 4, fate).run(STEPS).recipes.values())
             require(len(set(recipes)) == len(recipes), "proposed a recipe twice")
+    Workers(make(FEW, 5), 2, mixed(_peak)).run(STEPS)
     workers = Workers(make(POINT, 5), 4, mixed(_peak)).run(STEPS)
     require(len(workers.recipes) == 1, "did not propose the one recipe there is, once")
     require(workers.strategy.finished, "is not finished after the only recipe")

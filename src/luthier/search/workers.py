@@ -158,10 +158,11 @@ class Workers(Ledger):
 
     def _ask(self) -> bool:
         """Asks for as many orders as workers are free; whether there were any."""
-        room = self._count - len(self.out)
+        room, over = self._count - len(self.out), self.strategy.finished
         found = self.strategy.ask(room)
         self.strategy = self._reborn(self.strategy)
         require(len(found) <= room, f"gave {len(found)} orders where there was room for {room}")
+        require(not (found and over), "gave orders after it was finished")
         for order in found:
             begun = self.reached(order.trial)
             self.take(order)
