@@ -61,7 +61,7 @@ class Reference:
         return False
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     space=st.sampled_from([SPACE, MIXED]),

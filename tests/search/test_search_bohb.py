@@ -91,6 +91,14 @@ def test_a_density_has_mass_one_and_lies_where_the_points_are() -> None:
     assert near > math.log(1.5) and math.log(0.25) - 1e-9 < far < 0
 
 
+@pytest.mark.parametrize("edge", [[0.2, 0.01], [0.7, 0.99], [math.nan, 0.03], [0.95, math.nan]])
+def test_mass_is_one_at_the_edges_and_where_settings_are_inactive(edge) -> None:
+    observed = canonical(np.array([[0.2, 0.1], [0.7, 0.9]]))
+    observed = np.vstack([observed, np.where(np.isnan(edge), math.nan, canonical(np.nan_to_num([edge]))[0])])
+    values = np.exp(Density(Kernels(FLAT), observed).log(canonical(cells(100))))
+    assert values.mean() == pytest.approx(1.0, abs=0.01)
+
+
 def test_draws_follow_the_density() -> None:
     observed = canonical(np.array([[0.2, 0.1], [0.2, 0.12], [0.7, 0.8], [0.7, 0.85]]))
     density = Density(Kernels(FLAT), observed)

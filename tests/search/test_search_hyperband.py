@@ -241,7 +241,7 @@ def test_its_state_stays_small_and_exact_over_thousands_of_trials(option, larges
         assert again.ask(5) == workers.strategy.ask(5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     name=st.sampled_from(["hyperband", "hyperband:asha"]),
     epochs=st.tuples(st.integers(1, 40), st.integers(0, 40)),

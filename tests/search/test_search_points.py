@@ -32,6 +32,13 @@ def test_what_was_added_does_not_come() -> None:
     assert points.upcoming is None
 
 
+def test_adding_another_recipe_leaves_the_next_one_as_it_is() -> None:
+    plain, points = Points(CONDITIONAL, 0), Points(CONDITIONAL, 0)
+    recipes = [plain.take() for _ in range(4)]
+    points.add(recipes[3])
+    assert [points.take() for _ in range(3)] == recipes[:3]
+
+
 def test_a_space_is_used_up_in_the_end() -> None:
     points = Points(POINT, 0)
     assert points.take() == POINT.default()
