@@ -126,4 +126,5 @@ def test_on_real_curves_two_epochs_lose_less_than_one_or_four() -> None:
         np.mean([remaining(curves, least, seed) for curves in pools for seed in range(2)])
         for least in (1, 2, 4)
     )
-    assert two < 0.95 * one and two < 0.8 * four
+    # As `ladder` says where it sets the lowest rung.
+    assert (one, two, four) == pytest.approx((5.8, 4.7, 6.8), abs=0.1)
