@@ -230,9 +230,9 @@ def test_its_state_stays_small_and_exact_over_thousands_of_trials(option, larges
     make = lambda: Hyperband(space, 1, option)  # noqa: E731
     workers = Workers(make(), 16, mixed(score)).run(3000 if option != "bohb" else 600)
     workers.strategy.ask(16)
-    started = time.perf_counter()
+    started = time.thread_time()
     text = json.dumps(workers.strategy.state())
-    assert time.perf_counter() - started < 0.2
+    assert time.thread_time() - started < 0.2
     assert len(text) < largest
     again = make()
     again.restore(json.loads(text))
