@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Callable
-from itertools import cycle
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import count, cycle
+from typing import Any, Literal, get_args, get_origin
 
 from luthier.recipe import Recipe
 from luthier.search.base import Order, Report, Strategy
+from luthier.search.workers import Ledger, Outcome, Workers, mixed, reports, require
 from luthier.space import Space
 
 Make = Callable[[Space, int], Strategy]
-Outcome = Callable[[Order, int], float]
 
 STEPS = 40
 """How many times a check asks at most."""
@@ -44,8 +43,13 @@ CONDITIONAL = Space.from_dict(
 BELIEVED = Space.from_dict(
     {"model": "m", "learning_rate": {"low": 1e-6, "high": 1.0, "log": True, "prior": 1e-3, "steps": 50}}
 )
+_CHOICES: dict[str, list[Any]] = {
+    "model": ["m", "n"],
+    "dropout": [None, 0.0, 0.2],
+    "nesterov": [True, False],
+    "gradient_checkpointing": [True, False],
+}
 _SHARES = (
-    "dropout",
     "head_dropout",
     "lora_dropout",
     "weight_decay",
@@ -56,18 +60,31 @@ _SHARES = (
     "warmup",
 )
 _FACTORS = ("head_lr_ratio", "layer_decay", "clip_norm", "lora_alpha", "learning_rate")
-_COUNTS = ("last_k", "lora_rank", "batch_size", "accumulate", "patience")
+_COUNTS = ("last_k", "lora_rank", "batch_size", "accumulate", "patience", "max_length", "image_size")
 WIDE = Space.from_dict(
     {
-        "model": "m",
-        "optimizer": ["adamw", "adam", "sgd", "lion"],
-        "schedule": ["constant", "linear", "cosine"],
+        name: list(get_args(field.annotation))
+        for name, field in Recipe.model_fields.items()
+        if get_origin(field.annotation) is Literal
     }
+    | _CHOICES
     | {name: {"low": 0.0, "high": 0.5, "steps": 3} for name in _SHARES}
     | {name: {"low": 0.01, "high": 1.0, "log": True, "steps": 3} for name in _FACTORS}
-    | {name: {"low": 1, "high": 64} for name in _COUNTS}
+    | {name: {"low": 16, "high": 64} for name in _COUNTS}
+    | {"epochs": {"low": 1, "high": 12}}
 )
-SPACES = {"point": POINT, "conditional": CONDITIONAL, "believed": BELIEVED, "wide": WIDE}
+"""Every setting varies, and there is no wider space: a dimension is a setting, and a recipe has each once."""
+LONG = Space.from_dict(
+    {
+        "model": "m",
+        "learning_rate": {"low": 1e-6, "high": 1.0, "log": True, "steps": 20},
+        "batch_size": [8, 16, 32],
+        "epochs": {"low": 2, "high": 30, "prior": 12},
+    }
+)
+"""Recipes of so many epochs that it is worth while to pause them."""
+FEW = Space.from_dict({"model": "m", "batch_size": [8, 16], "optimizer": ["sgd", "adamw"], "epochs": 9})
+SPACES = {"point": POINT, "conditional": CONDITIONAL, "believed": BELIEVED, "wide": WIDE, "long": LONG}
 
 
 def _peak(order: Order, epoch: int) -> float:
@@ -83,26 +100,7 @@ def _tie(order: Order, epoch: int) -> float:
     return 0.5
 
 
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise AssertionError(message)
-
-
-def _reports(order: Order, begun: int, outcome: Outcome | None) -> list[Report]:
-    """What an engine says of an order: an epoch each, then how it ended; without an outcome, that it failed
-    at once.
-    """
-    if outcome is None:
-        return [Report(order.trial, begun, "failed", reason="out of memory")]
-    epochs = [
-        Report(order.trial, epoch, "running", outcome(order, epoch), {"loss": 1.0}, 1.0)
-        for epoch in range(begun + 1, order.until + 1)
-    ]
-    best = max((r.score for r in epochs if not math.isnan(r.score)), default=math.nan)
-    return [*epochs, Report(order.trial, order.until, "completed", best)]
-
-
-class _Driver:
+class _Driver(Ledger):
     """A study without an engine: asks, answers, and watches that the contract is kept.
 
     Args:
@@ -113,10 +111,8 @@ class _Driver:
     def __init__(
         self, strategy: Strategy, reborn: Callable[[Strategy], Strategy] = lambda strategy: strategy
     ) -> None:
+        super().__init__()
         self.strategy, self._reborn = strategy, reborn
-        self.orders: list[Order] = []
-        self.recipes: dict[int, Recipe] = {}
-        self._reached: Counter[int] = Counter()
 
     def run(self, outcome: Callable[[int], Outcome | None], steps: int = STEPS) -> _Driver:
         """Asks until the strategy is finished, ``steps`` times at most; ``outcome`` says how a trial goes."""
@@ -125,38 +121,19 @@ class _Driver:
                 break
             orders = self.strategy.ask(room)
             self.strategy = self._reborn(self.strategy)
-            _require(len(orders) <= room, f"gave {len(orders)} orders where there was room for {room}")
-            _require(
+            require(len(orders) <= room, f"gave {len(orders)} orders where there was room for {room}")
+            require(
                 bool(orders) or self.strategy.finished,
                 "gives no order while nothing runs, and is not finished: the study would wait for ever",
             )
             for order in orders:
-                self._take(order)
+                self.take(order)
             for order in orders:
-                for report in _reports(order, self._reached[order.trial], outcome(order.trial)):
+                for report in reports(order, self.reached(order.trial), outcome(order.trial)):
+                    self.hear(report)
                     self.strategy.tell(report)
                     self.strategy = self._reborn(self.strategy)
-                self._reached[order.trial] = order.until
         return self
-
-    def _take(self, order: Order) -> None:
-        new = order.trial not in self.recipes
-        if new:
-            _require(
-                order.trial == len(self.recipes), f"trial {order.trial} follows trial {len(self.recipes) - 1}"
-            )
-            self.recipes[order.trial] = order.recipe
-        _require(order.recipe == self.recipes[order.trial], f"the recipe of trial {order.trial} changed")
-        reached = self._reached[order.trial]
-        _require(
-            order.until > reached,
-            f"trial {order.trial} is ordered to epoch {order.until}, and is at {reached}",
-        )
-        _require(
-            order.until <= order.recipe.epochs,
-            f"trial {order.trial} is ordered to epoch {order.until} of {order.recipe.epochs}",
-        )
-        self.orders.append(order)
 
 
 def _outcomes() -> dict[str, Callable[[int], Outcome | None]]:
@@ -174,7 +151,7 @@ def check_contract(make: Make) -> None:
     for space in SPACES.values():
         for outcome in _outcomes().values():
             driver = _Driver(make(space, 0)).run(outcome)
-            _require(bool(driver.orders), "proposed nothing")
+            require(bool(driver.orders), "proposed nothing")
 
 
 def check_space(make: Make) -> None:
@@ -183,14 +160,14 @@ def check_space(make: Make) -> None:
     """
     for space in SPACES.values():
         for recipe in _Driver(make(space, 1)).run(lambda trial: _peak).recipes.values():
-            _require(space.contains(recipe), f"proposed a recipe outside its space: {recipe!r}")
+            require(space.contains(recipe), f"proposed a recipe outside its space: {recipe!r}")
 
 
 def check_no_repeats(make: Make) -> None:
     """No recipe is proposed as two trials while the space has others."""
     for space in SPACES.values():
         recipes = list(_Driver(make(space, 2)).run(lambda trial: _peak).recipes.values())
-        _require(len(set(recipes)) == len(recipes), "proposed a recipe twice")
+        require(len(set(recipes)) == len(recipes), "proposed a recipe twice")
 
 
 def check_priors(make: Make) -> None:
@@ -201,23 +178,23 @@ def check_priors(make: Make) -> None:
         return
     rates = [r.learning_rate for r in _Driver(make(BELIEVED, 0)).run(lambda trial: _tie).recipes.values()]
     near = sum(1e-4 <= rate <= 1e-2 for rate in rates) / len(rates)
-    _require(near > 0.45, f"{near:.0%} of the trials lie in the third of the range around the prior")
+    require(near > 0.45, f"{near:.0%} of the trials lie in the third of the range around the prior")
 
 
 def check_one_point(make: Make) -> None:
     """A space with one recipe gives one trial, and then the strategy is finished."""
     driver = _Driver(make(POINT, 0)).run(lambda trial: _peak)
-    _require(
+    require(
         list(driver.recipes.values()) == [POINT.default()], "did not propose the one recipe there is, once"
     )
-    _require(driver.strategy.finished, "is not finished after the only recipe")
+    require(driver.strategy.finished, "is not finished after the only recipe")
 
 
 def check_finished(make: Make) -> None:
     """A finished strategy gives no orders, and stays finished."""
     driver = _Driver(make(POINT, 0)).run(lambda trial: _peak)
     driver.strategy.tell(Report(0, 2, "completed", 1.0))
-    _require(driver.strategy.ask(5) == [] and driver.strategy.finished, "went on after it was finished")
+    require(driver.strategy.ask(5) == [] and driver.strategy.finished, "went on after it was finished")
 
 
 def check_total(make: Make) -> None:
@@ -226,7 +203,7 @@ def check_total(make: Make) -> None:
     strategy = make(small, 0)
     if strategy.total() is not None:
         driver = _Driver(strategy).run(lambda trial: _peak)
-        _require(
+        require(
             len(driver.recipes) == strategy.total(), f"{len(driver.recipes)} trials, not {strategy.total()}"
         )
 
@@ -235,7 +212,20 @@ def check_deterministic(make: Make) -> None:
     """Equal arguments and reports give equal orders."""
     for space in SPACES.values():
         first, second = (_Driver(make(space, 3)).run(lambda trial: _peak).orders for _ in range(2))
-        _require(first == second, "the same seed and reports gave other orders")
+        require(first == second, "the same seed and reports gave other orders")
+
+
+def _rebirth(make: Make, space: Space, seed: int) -> Callable[[Strategy], Strategy]:
+    """Lets a strategy die and a new one go on from its state, by way of JSON."""
+
+    def reborn(strategy: Strategy) -> Strategy:
+        state: dict[str, Any] = json.loads(json.dumps(strategy.state()))
+        fresh = make(space, seed)
+        fresh.restore(state)
+        require(json.loads(json.dumps(fresh.state())) == state, "its state changes by being restored")
+        return fresh
+
+    return reborn
 
 
 def check_restored(make: Make) -> None:
@@ -244,20 +234,46 @@ def check_restored(make: Make) -> None:
     """
     for space in SPACES.values():
         for outcome in _outcomes().values():
-
-            def reborn(strategy: Strategy, space: Space = space) -> Strategy:
-                state: dict[str, Any] = json.loads(json.dumps(strategy.state()))
-                fresh = make(space, 4)
-                fresh.restore(state)
-                _require(
-                    json.loads(json.dumps(fresh.state())) == state, "its state changes by being restored"
-                )
-                return fresh
-
+            reborn = _rebirth(make, space, 4)
             alone = _Driver(make(space, 4)).run(outcome, 8)
             restored = _Driver(make(space, 4), reborn).run(outcome, 8)
-            _require(alone.orders == restored.orders, "after being restored it gave other orders")
-            _require(alone.strategy.finished == restored.strategy.finished, "being finished was not restored")
+            require(alone.orders == restored.orders, "after being restored it gave other orders")
+            require(alone.strategy.finished == restored.strategy.finished, "being finished was not restored")
+
+
+def check_asynchronous(make: Make) -> None:
+    """With workers that finish in a mixed order it is asked while orders are out: no trial is ordered twice
+    or after its end, no recipe is proposed as two trials, and the search neither stands still nor goes on
+    after it was finished.
+    """
+    for space in (CONDITIONAL, WIDE, LONG):
+        for fate in (mixed(_peak), mixed(_nothing), mixed(_tie)):
+            recipes = list(Workers(make(space, 5), 4, fate).run(STEPS).recipes.values())
+            require(len(set(recipes)) == len(recipes), "proposed a recipe twice")
+    Workers(make(FEW, 5), 2, mixed(_peak)).run(STEPS)
+    workers = Workers(make(POINT, 5), 4, mixed(_peak)).run(STEPS)
+    require(len(workers.recipes) == 1, "did not propose the one recipe there is, once")
+    require(workers.strategy.finished, "is not finished after the only recipe")
+
+
+def check_restored_asynchronous(make: Make) -> None:
+    """Restored while orders are out, at every third call, it gives the same orders as one that was left
+    alone: nothing is lost, nothing ordered twice.
+    """
+    for space in (CONDITIONAL, LONG):
+        rebirth, calls = _rebirth(make, space, 6), count(1)
+
+        def reborn(
+            strategy: Strategy,
+            rebirth: Callable[[Strategy], Strategy] = rebirth,
+            calls: Iterator[int] = calls,
+        ) -> Strategy:
+            return strategy if next(calls) % 3 else rebirth(strategy)
+
+        alone = Workers(make(space, 6), 3, mixed(_peak)).run(STEPS // 2)
+        restored = Workers(make(space, 6), 3, mixed(_peak), reborn=reborn).run(STEPS // 2)
+        require(alone.orders == restored.orders, "restored with orders out it gave other orders")
+        require(alone.strategy.finished == restored.strategy.finished, "being finished was not restored")
 
 
 CHECKS: list[Callable[[Make], None]] = [
@@ -270,6 +286,8 @@ CHECKS: list[Callable[[Make], None]] = [
     check_total,
     check_deterministic,
     check_restored,
+    check_asynchronous,
+    check_restored_asynchronous,
 ]
 """All checks; each takes what makes a strategy from a space and a seed, and raises AssertionError with what
 is wrong.
