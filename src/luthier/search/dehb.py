@@ -15,9 +15,9 @@ from luthier.recipe import Recipe
 from luthier.search.base import Order, Report, Strategy
 from luthier.search.features import Features
 from luthier.search.points import Points
-from luthier.search.recipes import plain, rebuilt
+from luthier.search.recipes import most_epochs, plain, rebuilt
 from luthier.search.variation import differential
-from luthier.space import Choice, Space
+from luthier.space import Space
 
 ETA = 3
 """Each level trains this times as many epochs as the one below it, and Hyperband gives it as much fewer trials."""
@@ -73,7 +73,7 @@ class Dehb(Strategy):
         super().__init__(space, seed, option)
         self._points = Points(space, seed)
         self._features = Features(space)
-        self._levels = 1 + int(math.log(_most_epochs(space)) / math.log(ETA) + 1e-9)
+        self._levels = 1 + int(math.log(most_epochs(space)) / math.log(ETA) + 1e-9)
         self._recipes: list[Recipe] = []
         self._genes: list[np.ndarray] = []
         self._reached: dict[int, int] = {}
@@ -248,7 +248,7 @@ class Dehb(Strategy):
     def state(self) -> dict[str, Any]:
         """Trials, their losses a level, subpopulations and brackets."""
         return {
-            "recipes": [plain(recipe, self.space) for recipe in self._recipes],
+            "recipes": [plain(recipe) for recipe in self._recipes],
             "reached": [[trial, epoch] for trial, epoch in self._reached.items()],
             "losses": [[[t, None if math.isnan(x) else x] for t, x in level.items()] for level in self._losses],
             "members": [list(level) for level in self._members],
@@ -273,11 +273,3 @@ class Dehb(Strategy):
 
 def _or_worst(loss: float | None) -> float:
     return math.inf if loss is None or math.isnan(loss) else loss
-
-
-def _most_epochs(space: Space) -> int:
-    """Epochs of the longest recipe."""
-    if "epochs" not in space.settings:
-        return space.default().epochs
-    domains = [one.domain for one in space.settings["epochs"]]
-    return max(int(max(d.values) if isinstance(d, Choice) else d.high) for d in domains)

@@ -174,7 +174,7 @@ class Generations(Strategy):
     def state(self) -> dict[str, Any]:
         """All trials with their losses, and how far the step size has come."""
         return {
-            "recipes": [plain(recipe, self.space) for recipe in self._recipes],
+            "recipes": [plain(recipe) for recipe in self._recipes],
             "losses": [[t, loss if math.isfinite(loss) else None] for t, loss in self._losses.items()],
             "step": self._step,
             "wins": self._wins,

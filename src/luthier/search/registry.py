@@ -18,6 +18,7 @@ GROUP = "luthier.strategies"
 _BUILT_IN = {
     "evolution": "luthier.search.evolution:Evolution",
     "grid": "luthier.search.grid:Grid",
+    "population": "luthier.search.population:Population",
     "random": "luthier.search.random:Random",
 }
 

@@ -266,6 +266,10 @@ class Space:
 
     # -- conditions ------------------------------------------------------------------------------------------
 
+    def domain(self, name: str, recipe: Recipe) -> Domain | None:
+        """What a setting is drawn from beside a recipe's other settings; None where it is inactive."""
+        return self._active(name, self._draw(lambda each, _: getattr(recipe, each)))
+
     def _active(self, name: str, values: Mapping[str, Any]) -> Domain | None:
         """The domain of the first alternative whose condition holds given the values of active settings."""
         for alternative in self.settings[name]:
