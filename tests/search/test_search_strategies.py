@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -17,9 +18,9 @@ from luthier.space import Space
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", ["grid", "random"])
+@pytest.mark.parametrize("name", ["evolution", "evolution:dehb", "grid", "population", "random"])
 def test_conforms(name, check) -> None:
-    check(registry.get(name))
+    check(lambda space, seed: registry.create(name, space, seed))
 
 
 class Repeats(Random):
@@ -66,6 +67,38 @@ class Unbelieving(Random):
         super().__init__(Space.from_dict(plain), seed)
 
 
+class Adopts(Random):
+    """Starts trials from one that was never trained, of another structure, or that is taken further with
+    it."""
+
+    def ask(self, room):
+        return [replace(order, parent=self._parent(order)) for order in super().ask(room)]
+
+    def _parent(self, order):
+        return order.trial + 1
+
+
+class AdoptsStrangers(Adopts):
+    def _parent(self, order):
+        return order.trial - 1 if order.trial else None
+
+
+class AdoptsTooLate(Random):
+    """Takes trial 0 further in the round in which another starts from it."""
+
+    finished = False
+
+    def ask(self, room):
+        if self._next_number == 0:
+            self._next_number = 1
+            return [Order(0, self.space.default(), 1)]
+        number, self._next_number = self._next_number, self._next_number + 1
+        new = Order(number, self.space.default(), 1, parent=0)
+        return [Order(0, self.space.default(), 2), new][:room]
+
+    _next_number = 0
+
+
 class Tireless(Random):
     finished = False
 
@@ -81,6 +114,9 @@ class Tireless(Random):
         (Forgets, "restored"),
         (Moods, "deterministic"),
         (Unbelieving, "priors"),
+        (Adopts, "contract"),
+        (AdoptsStrangers, "contract"),
+        (AdoptsTooLate, "contract"),
         (Tireless, "one_point"),
     ],
 )
@@ -146,7 +182,7 @@ def test_an_open_range_is_an_error_before_anything_runs() -> None:
 def test_registry_knows_the_built_in_ones_and_lists_them() -> None:
     assert {"grid", "random"} <= set(registry.names())
     assert isinstance(registry.create("random", CONDITIONAL, 3), Random)
-    with pytest.raises(SettingError, match=r"Did you mean 'random'(.|\n)*grid, random"):
+    with pytest.raises(SettingError, match=r"Did you mean 'random'(.|\n)*grid, population, random"):
         registry.create("randm", CONDITIONAL)
     with pytest.raises(SettingError, match=r"'random' has no option 'wild'"):
         registry.create("random:wild", CONDITIONAL)
@@ -160,7 +196,7 @@ def test_registry_finds_those_of_other_packages(monkeypatch) -> None:
         EntryPoint("grid", "pathlib:Path", registry.GROUP),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    assert registry.names() == ["absent", "grid", "mine", "random", "wrong"]
+    assert registry.names() == ["absent", "evolution", "grid", "mine", "population", "random", "wrong"]
     assert registry.get("mine") is Random
     assert registry.get("grid") is Grid
     with pytest.raises(SettingError, match="cannot be imported"):

@@ -1,6 +1,7 @@
 """`Dehb`: differential evolution with Hyperband's brackets, one subpopulation for each number of epochs.
 
-The brackets' bookkeeping and the evolution live here; plain evolution of whole trainings lives in `generations`.
+The brackets' bookkeeping and the evolution live here; plain evolution of whole trainings lives in
+`generations`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from luthier.search.variation import differential
 from luthier.space import Space
 
 ETA = 3
-"""Each level trains this times as many epochs as the one below it, and Hyperband gives it as much fewer trials."""
+"""Each level trains this times as many epochs as the one below it, and Hyperband gives it as much fewer
+trials."""
 FEWEST = 6
 """Trials that a bracket begins with at least: rand/1 needs three beside the target."""
 _TRIES = 50
@@ -54,17 +56,17 @@ class _Bracket:
 class Dehb(Strategy):
     """DEHB (Awad et al. 2021, algorithm 1), with trials that go on where a recipe is promoted unchanged.
 
-    Level ``l`` of ``L`` trains a share ``3 ** (l + 1 - L)`` of a recipe's epochs, at least one. ``L`` is such that the
-    longest recipes begin with an epoch or two. Each level has a subpopulation, as large as the largest number of
-    trials that a bracket of Hyperband gives it. The first bracket is plain successive halving over quasi-random
-    recipes, and what it promotes fills the subpopulations above. From then on each slot of a rung evolves one
-    member: a mutant of three of the best of the level below (of the level itself in a bracket's first rung), by
-    rand/1 with F = 1/2, and a binomial crossover with the member at CR = 1/2. It trains to the level's epochs from the
-    start, and takes the member's place unless it is worse.
+    Level ``l`` of ``L`` trains a share ``3 ** (l + 1 - L)`` of a recipe's epochs, at least one. ``L`` is
+    such that the longest recipes begin with an epoch or two. Each level has a subpopulation, as large as the
+    largest number of trials that a bracket of Hyperband gives it. The first bracket is plain successive
+    halving over quasi-random recipes, and what it promotes fills the subpopulations above. From then on each
+    slot of a rung evolves one member: a mutant of three of the best of the level below (of the level itself
+    in a bracket's first rung), by rand/1 with F = 1/2, and a binomial crossover with the member at CR = 1/2.
+    It trains to the level's epochs from the start, and takes the member's place unless it is worse.
 
-    A categorical coordinate mutates, where the two that are subtracted differ in it, by being redrawn from its
-    prior. While a rung is out the next bracket begins (the paper's asynchronous form, section 4). When the
-    space is used up, trials are taken to their last epoch, the best first, and the search is finished.
+    A categorical coordinate mutates, where the two that are subtracted differ in it, by being redrawn from
+    its prior. While a rung is out the next bracket begins (the paper's asynchronous form, section 4). When
+    the space is used up, trials are taken to their last epoch, the best first, and the search is finished.
     """
 
     name: ClassVar[str] = "dehb"
@@ -85,22 +87,22 @@ class Dehb(Strategy):
         self._out: dict[int, tuple[int, int, int]] = {}
         """Of each trial in training: its bracket, its level, and the slot it is to replace (or `_FRESH`)."""
 
-    # -- sizes ---------------------------------------------------------------------------------------------------
+    # -- sizes ----------------------------------------------------------------------------------------------
 
     def _count(self, start: int, rung: int) -> int:
         """Trials of a bracket's rung (Li et al. 2018, algorithm 1)."""
         above = self._levels - 1 - start
         first = max(math.ceil(self._levels / (above + 1) * ETA**above), FEWEST if above == 0 else 1)
-        return max(1, first // ETA**rung)
+        return int(max(1, first // ETA**rung))
 
     def _size(self, level: int) -> int:
         return max(self._count(start, level - start) for start in range(level + 1))
 
     def _until(self, trial: int, level: int) -> int:
         epochs = self._recipes[trial].epochs
-        return max(1, math.ceil(epochs / ETA ** (self._levels - 1 - level) - 1e-9))
+        return max(1, math.ceil(epochs / float(ETA ** (self._levels - 1 - level)) - 1e-9))
 
-    # -- asking --------------------------------------------------------------------------------------------------
+    # -- asking ---------------------------------------------------------------------------------------------
 
     def ask(self, room: int) -> list[Order]:
         """The next slots of the brackets under way, and of a new one where those wait for results."""
@@ -124,7 +126,7 @@ class Dehb(Strategy):
         return order
 
     def _advance(self, number: int) -> bool:
-        """Whether a bracket has a slot to fill now; goes up a rung, or ends it, where all of a rung has ended."""
+        """Whether a bracket has a slot to fill now. Where all of a rung has ended it goes up, or ends."""
         bracket = self._brackets[number]
         if bracket.issued < self._count(bracket.start, bracket.rung):
             return True
@@ -174,7 +176,11 @@ class Dehb(Strategy):
         able = [t for t in able if math.isfinite(below.get(t, math.nan))]
         return min(able, key=lambda t: (below[t], t), default=None)
 
-    # -- evolving ------------------------------------------------------------------------------------------------
+    def subpopulations(self) -> list[list[int]]:
+        """The trials that stand for each level, from the fewest epochs to the most."""
+        return [list(level) for level in self._members]
+
+    # -- evolving -------------------------------------------------------------------------------------------
 
     def _child(self, bracket: _Bracket, slot: int) -> Recipe:
         target = self._genes[self._members[bracket.level][slot]]
@@ -202,7 +208,7 @@ class Dehb(Strategy):
         missing = max(0, 3 - len(pool))
         return pool + [int(t) for t in rng.permutation(others)[:missing]]
 
-    # -- the end -------------------------------------------------------------------------------------------------
+    # -- the end --------------------------------------------------------------------------------------------
 
     def _unfinished(self) -> list[int]:
         """Trials that could train further, the best first: those of the highest level before others."""
@@ -222,7 +228,7 @@ class Dehb(Strategy):
             return Order(trial, self._recipes[trial], self._recipes[trial].epochs)
         return None
 
-    # -- being told ----------------------------------------------------------------------------------------------
+    # -- being told -----------------------------------------------------------------------------------------
 
     def tell(self, report: Report) -> None:
         """Takes a trial's end into its level's subpopulation."""
@@ -250,7 +256,9 @@ class Dehb(Strategy):
         return {
             "recipes": [plain(recipe) for recipe in self._recipes],
             "reached": [[trial, epoch] for trial, epoch in self._reached.items()],
-            "losses": [[[t, None if math.isnan(x) else x] for t, x in level.items()] for level in self._losses],
+            "losses": [
+                [[t, None if math.isnan(x) else x] for t, x in level.items()] for level in self._losses
+            ],
             "members": [list(level) for level in self._members],
             "turns": list(self._turns),
             "begun": self._begun,
@@ -262,7 +270,7 @@ class Dehb(Strategy):
         """Goes on from there."""
         for values in state["recipes"]:
             self._new(rebuilt(values))
-        self._reached = {trial: epoch for trial, epoch in state["reached"]}
+        self._reached = dict(state["reached"])
         self._losses = [{t: math.nan if x is None else x for t, x in level} for level in state["losses"]]
         self._members = [list(level) for level in state["members"]]
         self._turns = list(state["turns"])

@@ -67,22 +67,23 @@ class _Member:
 class Population(Strategy):
     """Population-based training (Jaderberg et al. 2017, algorithm 1), with truncation selection.
 
-    `SIZE` trials, the space's default and quasi-random ones, train in steps, each an equal share of their epochs.
-    After a step the worst quarter, and every trial that failed, is replaced by trials that start from the weights of
-    one of the best quarter, drawn at random, with its recipe, in which the settings that may change while training
-    are perturbed. So a population finds a schedule of these settings rather than a value, in the time in which
-    its members train once. After the last step another population begins.
+    `SIZE` trials, the space's default and quasi-random ones, train in steps, each an equal share of their
+    epochs. After a step the worst quarter, and every trial that failed, is replaced by trials that start
+    from the weights of one of the best quarter, drawn at random, with its recipe, in which the settings that
+    may change while training are perturbed. So a population finds a schedule of these settings rather than a
+    value, in the time in which its members train once. After the last step another population begins.
 
-    **A copy is a new trial.** Its model and all that decides its structure are its parent's. Its ``epochs`` are those
-    that the parent's line of trials has left, so that the line as a whole trains as long as its first recipe says,
-    and so that the copy's schedule ends where the parent's would have. Its ``learning_rate`` is the one that the
-    parent's schedule has come to by then, perturbed, and kept within its range: a linear schedule goes on as if
-    nothing had happened, a cosine nearly so. Only its warmup is new, a share of what is left, as is the state of
-    its optimizer. Where the space does not vary the rate, the copy's schedule starts from the fixed one again.
+    **A copy is a new trial.** Its model and all that decides its structure are its parent's. Its ``epochs``
+    are those that the parent's line of trials has left, so that the line as a whole trains as long as its
+    first recipe says, and so that the copy's schedule ends where the parent's would have. Its
+    ``learning_rate`` is the one that the parent's schedule has come to by then, perturbed, and kept within
+    its range: a linear schedule goes on as if nothing had happened, a cosine nearly so. Only its warmup is
+    new, a share of what is left, as is the state of its optimizer. Where the space does not vary the rate,
+    the copy's schedule starts from the fixed one again.
 
-    **Who waits for whom.** A trial that is being copied trains on only when its copies were heard of: so they have
-    its weights as they were at the end of the step. A step begins when all of the one before it has ended; workers
-    beyond the size of the population stay idle.
+    **Who waits for whom.** A trial that is being copied trains on only when its copies were heard of: so
+    they have its weights as they were at the end of the step. A step begins when all of the one before it
+    has ended; workers beyond the size of the population stay idle.
 
     Raises:
         SettingError: The space varies no setting that may change while training.
@@ -94,8 +95,9 @@ class Population(Strategy):
         super().__init__(space, seed, option)
         if not changeable(space):
             raise SettingError(
-                "Population-based training changes settings while trials train, and this space varies none that can.",
-                f"Give one of these a range or several values: {', '.join(CHANGEABLE)}; or take another strategy.",
+                "Population-based training changes settings while training; this space varies none that may.",
+                f"Give one of these a range or several values: {', '.join(CHANGEABLE)}; "
+                "or take another strategy.",
             )
         self._points = Points(space, seed)
         self._steps = min(STEPS, most_epochs(space))
@@ -120,7 +122,7 @@ class Population(Strategy):
             line.append(parent)
         return line[::-1]
 
-    # -- asking --------------------------------------------------------------------------------------------------
+    # -- asking ---------------------------------------------------------------------------------------------
 
     def ask(self, room: int) -> list[Order]:
         """Orders of this step, copies first; of the next one where all of this one has ended."""
@@ -167,7 +169,7 @@ class Population(Strategy):
         self._points.add(recipe)
         self._used.append(recipe)
 
-    # -- selection -----------------------------------------------------------------------------------------------
+    # -- selection ------------------------------------------------------------------------------------------
 
     def _exploit(self) -> None:
         """Replaces the worst quarter, and what failed, by copies of the best quarter."""
@@ -185,9 +187,7 @@ class Population(Strategy):
                 self._members[at] = copy
 
     def _copy(self, parents: list[_Member], slot: int) -> _Member | None:
-        """A member made from one of the ``parents``; None where that has no epochs in this step, or no recipe is
-        new.
-        """
+        """A member made from one of ``parents``; None where none has epochs in this step or a new recipe."""
         for attempt in range(_TRIES):
             rng = np.random.default_rng([self.seed, len(self._used), slot, attempt])
             parent = parents[int(rng.integers(len(parents)))]
@@ -202,7 +202,7 @@ class Population(Strategy):
                 return made
         return None
 
-    # -- being told ----------------------------------------------------------------------------------------------
+    # -- being told -----------------------------------------------------------------------------------------
 
     def tell(self, report: Report) -> None:
         """Takes note of a member's latest score, and of its end."""

@@ -42,7 +42,8 @@ def children(
 
 def tournament(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """(count,) winners of tournaments between two of ``size``, of which the first is the best."""
-    return rng.integers(size, size=(count, 2)).min(axis=1)
+    winners: np.ndarray = rng.integers(size, size=(count, 2)).min(axis=1)
+    return winners
 
 
 def uniform_crossover(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -74,7 +75,7 @@ def mutated(
 
 def reflected(points: np.ndarray) -> np.ndarray:
     """Points outside the unit cube mirrored back into it; those far outside lie on its border."""
-    inner = np.abs(points)
+    inner: np.ndarray = np.abs(points)
     return np.where(inner > 1.0, np.maximum(2.0 - inner, 0.0), inner)
 
 
@@ -91,14 +92,14 @@ def differential(
     Args:
         target: (dimensions,) the member that the child may replace; NaN where a setting is inactive.
         pool: (n, dimensions) what the mutant is made of; of fewer than three some are taken twice.
-        categorical: (dimensions,) which coordinates have no order: they are redrawn where the difference is not
-            zero.
+        categorical: (dimensions,) which coordinates have no order: they are redrawn where the difference
+            is not zero.
         rng: Where the draws come from.
         factor: F, the weight of the difference.
         share: CR, the probability that a coordinate comes from the mutant; one always does.
 
     Returns:
-        (dimensions,) in [0, 1], without NaN. What falls outside the cube, and what a parent lacks, is redrawn.
+        (dimensions,) in [0, 1], without NaN: what falls outside, and what a parent lacks, is redrawn.
     """
     size = len(target)
     base, plus, minus = pool[rng.choice(len(pool), size=3, replace=len(pool) < 3)]
