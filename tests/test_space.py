@@ -189,9 +189,9 @@ def test_a_settings_domain_beside_the_others_is_that_of_its_branch() -> None:
             {"adaptation": "lora", "lora_rank": 8},
         )
     )
-    assert space.domain("lora_rank", full) is None
-    assert space.domain("lora_rank", small) is space.settings["lora_rank"][0].domain
-    which = [space.domain("learning_rate", recipe) for recipe in (full, small, large)]
+    assert "lora_rank" not in space.active(full)
+    assert space.active(small)["lora_rank"] is space.settings["lora_rank"][0].domain
+    which = [space.active(recipe)["learning_rate"] for recipe in (full, small, large)]
     first, second = (one.domain for one in space.settings["learning_rate"])
     assert which == [second, first, second]
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from listing import Listing
 from luthier.search import registry
 from luthier.search.base import Report
 from luthier.search.conformance import SPACES
@@ -91,6 +92,19 @@ def test_it_finds_categories_integers_and_what_depends_on_them() -> None:
     for seed in range(3):
         found = _lowest(Generations(MIXED, seed), _mixed, 60)
         assert found < 0.02 < 0.05 < _lowest(Random(MIXED, seed), _mixed, 60)
+
+
+def test_in_a_list_of_recipes_it_finds_the_best_in_a_fraction_of_the_trials() -> None:
+    space = Listing(_cube(4), 300)
+
+    def loss(recipe) -> float:
+        return _sphere(np.array([getattr(recipe, name) for name in NAMES[:4]]) / 0.9)
+
+    best = min(map(loss, space.recipes))
+    for seed in range(3):
+        assert _lowest(Generations(space, seed), loss, 40) == best
+    random = [_lowest(Random(space, seed), loss, 40) for seed in range(3)]
+    assert random.count(best) < 2
 
 
 def test_it_begins_as_random_search_does() -> None:

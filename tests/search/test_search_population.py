@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from listing import Listing
 from luthier.engine.optim import rate_factor
 from luthier.errors import SettingError
 from luthier.recipe import Recipe
@@ -248,3 +249,8 @@ def test_a_space_in_which_nothing_may_change_is_refused_with_what_could() -> Non
     space = Space.from_dict({"model": ["m", "n"], "last_k": {"low": 1, "high": 4}, "learning_rate": 1e-4})
     with pytest.raises(SettingError, match=r"varies none(.|\n)*learning_rate"):
         Population(space)
+
+
+def test_a_list_of_recipes_in_which_no_copy_lies_is_refused() -> None:
+    with pytest.raises(SettingError, match="varies none"):
+        Population(Listing(RATES, 50))

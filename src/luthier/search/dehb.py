@@ -14,7 +14,7 @@ import numpy as np
 
 from luthier.recipe import Recipe
 from luthier.search.base import Order, Report, Strategy
-from luthier.search.features import Features
+from luthier.search.cube import Cube
 from luthier.search.points import Points
 from luthier.search.recipes import most_epochs, plain, rebuilt
 from luthier.search.variation import differential
@@ -74,7 +74,7 @@ class Dehb(Strategy):
     def __init__(self, space: Space, seed: int = 0, option: str = "") -> None:
         super().__init__(space, seed, option)
         self._points = Points(space, seed)
-        self._features = Features(space)
+        self._cube = Cube(space)
         self._levels = 1 + int(math.log(most_epochs(space)) / math.log(ETA) + 1e-9)
         self._recipes: list[Recipe] = []
         self._genes: list[np.ndarray] = []
@@ -187,7 +187,7 @@ class Dehb(Strategy):
         pool = np.array([self._genes[trial] for trial in self._pool(bracket)])
         for attempt in range(_TRIES):
             rng = np.random.default_rng([self.seed, len(self._recipes), attempt])
-            child = differential(target, pool, self._features.categorical, rng)
+            child = differential(target, pool, self._cube.categorical, rng)
             recipe = self.space.sample(child)
             if recipe not in self._points:
                 return recipe

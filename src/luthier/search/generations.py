@@ -1,6 +1,6 @@
 """`Generations`: evolution of whole trainings, in which a cheap model of the scores chooses among children.
 
-How children come about lives in `variation`, the model in `rbf`, what it sees in `features`.
+How children come about lives in `variation`, the model in `rbf`, what it sees in `cube`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from luthier.recipe import Recipe
 from luthier.search.base import Order, Report, Strategy
-from luthier.search.features import Features
+from luthier.search.cube import Cube
 from luthier.search.points import Points
 from luthier.search.rbf import Interpolant, compressed, distances
 from luthier.search.recipes import plain, rebuilt
@@ -73,7 +73,7 @@ class Generations(Strategy):
 
     def __init__(self, space: Space, seed: int = 0, option: str = "") -> None:
         super().__init__(space, seed, option)
-        self._features = Features(space)
+        self._cube = Cube(space)
         self._points = Points(space, seed)
         self._initial = max(6, len(space.dimensions) + 4)
         self._recipes: list[Recipe] = []
@@ -102,7 +102,7 @@ class Generations(Strategy):
         self._points.add(recipe)
         self._recipes.append(recipe)
         self._genes.append(self.space.encode(recipe))
-        self._seen.append(self._features(self._genes[-1][None])[0])
+        self._seen.append(self._cube(self._genes[-1][None])[0])
 
     def _proposal(self) -> Recipe:
         assert self._points.upcoming is not None
@@ -124,20 +124,25 @@ class Generations(Strategy):
         return sorted(able, key=self._losses.__getitem__)[:ELITE]
 
     def _litter(self, elite: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(2 LITTER, dimensions) children of the elite and of its best."""
+        """(n, dimensions) children of the elite and of its best, each where its recipe lies."""
         bred = max(0, len(self._recipes) - self._origin - self._initial)
         falling = 1.0 - math.log(bred + 1) / math.log(HORIZON)
         rate = max(falling, 1.0 / len(self.space.dimensions), FEWEST_MUTATED)
-        both = [
-            children(parents, self._features.categorical, LITTER, self.step, rate, rng)
+        litter = [
+            children(parents, self._cube.categorical, LITTER, self.step, rate, rng)
             for parents in (elite, elite[:1])
         ]
-        return np.vstack(both)
+        if self._cube.uneven:
+            # Children of few parents fall on few recipes.
+            litter.append(rng.random((LITTER, len(self.space.dimensions))))
+            made = [self.space.encode(self.space.sample(point)) for point in np.vstack(litter)]
+            return np.unique(np.array(made), axis=0)
+        return np.vstack(litter)
 
     def _choice(self, litter: np.ndarray) -> list[int]:
         """Rows of the litter, the one to train first, without those that are trials already."""
         told = sorted(self._losses)
-        everyone, made = np.array(self._seen), self._features(litter)
+        everyone, made = np.array(self._seen), self._cube(litter)
         losses = np.array([self._losses[trial] for trial in told])
         guess = Interpolant(everyone[told], compressed(losses))(made)
         # Trials in training count here, which keeps those that run at the same time apart.

@@ -72,8 +72,9 @@ def continued(space: Space, recipe: Recipe, epochs: int, left: int, rng: np.rand
         rng: Where the draws come from.
     """
     changed: dict[str, Any] = {}
+    domains = space.active(recipe)
     for name in changeable(space):
-        domain = space.domain(name, recipe)
+        domain = domains.get(name)
         if domain is None or not domain.varies:
             continue
         value = getattr(recipe, name)

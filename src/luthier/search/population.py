@@ -93,7 +93,7 @@ class Population(Strategy):
 
     def __init__(self, space: Space, seed: int = 0, option: str = "") -> None:
         super().__init__(space, seed, option)
-        if not changeable(space):
+        if not _can_change(space):
             raise SettingError(
                 "Population-based training changes settings while training; this space varies none that may.",
                 f"Give one of these a range or several values: {', '.join(CHANGEABLE)}; "
@@ -258,3 +258,13 @@ class Population(Strategy):
 def _rank(member: _Member) -> float:
     """Lower is better."""
     return math.inf if member.failed or not math.isfinite(member.score) else -member.score
+
+
+def _can_change(space: Space) -> bool:
+    """Whether the space has recipes that differ in what may change alone, as a list of recipes seldom has."""
+    if not changeable(space):
+        return False
+    rng = np.random.default_rng(0)
+    recipes = [space.default(), *(space.sample(rng.random(len(space.dimensions))) for _ in range(_TRIES))]
+    copies = ((recipe, continued(space, recipe, 0, recipe.epochs, rng)) for recipe in recipes)
+    return any(copy != recipe and space.contains(copy) for recipe, copy in copies)

@@ -209,6 +209,17 @@ class Space:
         values = self._draw(lambda name, _: getattr(recipe, name))
         return not self._is_forbidden(values) and self._recipe(values) == recipe
 
+    def active(self, recipe: Recipe) -> dict[str, Domain]:
+        """What each setting that applies to a recipe is drawn from, by name."""
+        found: dict[str, Domain] = {}
+
+        def take(name: str, domain: Domain) -> Any:
+            found[name] = domain
+            return getattr(recipe, name)
+
+        self._draw(take)
+        return found
+
     # -- grids -----------------------------------------------------------------------------------------------
 
     def grid(self, resolution: int | None = None) -> Iterator[Recipe]:
@@ -265,10 +276,6 @@ class Space:
         return from_configuration(self, configuration)
 
     # -- conditions ------------------------------------------------------------------------------------------
-
-    def domain(self, name: str, recipe: Recipe) -> Domain | None:
-        """What a setting is drawn from beside a recipe's other settings; None where it is inactive."""
-        return self._active(name, self._draw(lambda each, _: getattr(recipe, each)))
 
     def _active(self, name: str, values: Mapping[str, Any]) -> Domain | None:
         """The domain of the first alternative whose condition holds given the values of active settings."""

@@ -1,9 +1,11 @@
-"""`Features`: points of a space's unit cube as a model of scores sees them.
+"""`Cube`: points of a space's unit cube as a model of scores sees them.
 
 Nothing here knows scores, or how points come about.
 """
 
 from __future__ import annotations
+
+from functools import cached_property
 
 import numpy as np
 
@@ -16,8 +18,11 @@ farther than two random points of a range."""
 INACTIVE = 0.5
 """Column of a range that does not apply: its middle, so that it says nothing."""
 
+_PROBES = 32
+_CLOSE = 1e-4
 
-class Features:
+
+class Cube:
     """Maps points of the unit cube to rows of numbers between which distances mean something.
 
     A range is its coordinate, an integer the middle of its slice (all points of a slice are one recipe), a
@@ -27,6 +32,8 @@ class Features:
         space: Whose cube it is.
 
     Attributes:
+        uneven: Whether most points stand for a recipe that lies elsewhere, as in a space that is a list of
+            recipes.
         categorical: (dimensions,) whether a setting is a choice in one of its alternatives: its coordinate
             has no order.
     """
@@ -42,6 +49,14 @@ class Features:
             ],
             dtype=bool,
         )
+
+    @cached_property
+    def uneven(self) -> bool:
+        """Found out by trying a few points."""
+        points = np.random.default_rng(0).random((_PROBES, len(self.space.dimensions)))
+        places = np.array([self.space.encode(self.space.sample(point)) for point in points])
+        same = np.isclose(self(points), self(places.reshape(points.shape)), atol=_CLOSE).all(axis=1)
+        return bool(same.mean() < 0.5)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """The features of points.

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from listing import Listing
 from luthier.search.conformance import SPACES
-from luthier.search.features import CATEGORY, Features
+from luthier.search.cube import CATEGORY, Cube
 from luthier.space import Space
 
 
@@ -37,10 +38,10 @@ CASES = [*(_free(space) for space in SPACES.values()), NESTED]
 @pytest.mark.parametrize("space", CASES)
 @given(seed=st.integers(0, 9999))
 def test_a_point_looks_as_the_recipe_that_it_stands_for(space, seed) -> None:
-    features = Features(space)
+    cube = Cube(space)
     points = np.random.default_rng(seed).random((5, len(space.dimensions)))
     encoded = np.array([space.encode(space.sample(point)) for point in points]).reshape(points.shape)
-    assert np.allclose(features(points), features(encoded), atol=1e-4)
+    assert np.allclose(cube(points), cube(encoded), atol=1e-4)
 
 
 @pytest.mark.parametrize("space", CASES)
@@ -50,23 +51,28 @@ def test_what_does_not_apply_does_not_show(space, seed) -> None:
     point = rng.random(len(space.dimensions))
     inactive = np.isnan(space.encode(space.sample(point)))
     other = np.where(inactive, rng.random(len(point)), point)
-    features = Features(space)
-    assert (features(point[None]) == features(other[None])).all()
+    cube = Cube(space)
+    assert (cube(point[None]) == cube(other[None])).all()
 
 
 def test_different_recipes_look_different() -> None:
     space = Space.from_dict({"model": ["m", "n"], "batch_size": [8, 16, 32], "last_k": {"low": 1, "high": 5}})
-    rows = Features(space)(np.array([space.encode(recipe) for recipe in space.grid()]))
+    rows = Cube(space)(np.array([space.encode(recipe) for recipe in space.grid()]))
     assert len(np.unique(rows, axis=0)) == len(rows) == 30
 
 
 def test_any_two_categories_are_equally_far_apart() -> None:
     space = Space.from_dict({"model": "m", "optimizer": ["sgd", "adamw", "lion"]})
-    rows = Features(space)(np.array([space.encode(recipe) for recipe in space.grid()]))
+    rows = Cube(space)(np.array([space.encode(recipe) for recipe in space.grid()]))
     apart = np.linalg.norm(rows[:, None] - rows[None], axis=2)[np.triu_indices(3, 1)]
     assert np.allclose(apart, CATEGORY * math.sqrt(2.0))
 
 
 def test_it_says_which_coordinates_have_no_order() -> None:
-    assert Features(NESTED).categorical.tolist() == [False, True, False, True]
-    assert Features(Space.from_dict({"model": "m"}))(np.zeros((2, 0))).shape == (2, 0)
+    assert Cube(NESTED).categorical.tolist() == [False, True, False, True]
+    assert Cube(Space.from_dict({"model": "m"}))(np.zeros((2, 0))).shape == (2, 0)
+
+
+def test_it_finds_out_where_points_stand_for_recipes_that_lie_elsewhere() -> None:
+    assert not any(Cube(space).uneven for space in (*SPACES.values(), NESTED))
+    assert Cube(Listing(SPACES["believed"], 20)).uneven
