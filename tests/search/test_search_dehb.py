@@ -114,3 +114,16 @@ def test_workers_get_the_next_bracket_while_a_rung_is_out() -> None:
     orders = strategy.ask(20)
     assert len(orders) == 20 and [order.until for order in orders[:9]] == [1] * 9
     assert {order.until for order in orders[9:14]} == {3}, "the second bracket begins a level higher"
+
+
+def test_what_diverged_is_not_promoted_and_what_ran_out_of_patience_counts_as_it_is() -> None:
+    strategy = Dehb(NINE, 0)
+    for order in strategy.ask(9):
+        patient = order.trial != 4
+        score = {3: 5.0, 4: 4.0}.get(order.trial, 0.1 * order.trial)
+        strategy.tell(Report(order.trial, 1, "running", math.nan if order.trial == 3 else score))
+        reason = "" if patient else "no better score for an epoch"
+        strategy.tell(Report(order.trial, 1, "completed", score, reason=reason))
+    orders = strategy.ask(2)
+    assert [(order.trial, order.until) for order in orders] == [(8, 3), (7, 3)]
+    assert strategy.subpopulations()[1] == [4, 8, 7]

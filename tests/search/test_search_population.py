@@ -141,6 +141,20 @@ def test_all_that_failed_is_replaced_and_without_a_survivor_another_population_b
     }
 
 
+def test_what_ran_out_of_patience_rests_and_may_be_copied_and_what_diverged_may_not() -> None:
+    strategy = Population(RATES, 0)
+    for order in strategy.ask(SIZE):
+        score = math.nan if order.trial == 7 else float(order.trial)
+        strategy.tell(Report(order.trial, 8, "running", score))
+        reason = "no better score for 3 epochs" if order.trial == 6 else ""
+        strategy.tell(Report(order.trial, 8, "completed", 99.0, reason=reason))
+    copies = strategy.ask(2)
+    assert {order.parent for order in copies} <= {5, 6}
+    for order in copies:
+        strategy.tell(Report(order.trial, 1, "running", 0.0))
+    assert {order.trial for order in strategy.ask(9)} == {1, 2, 3, 4, 5}
+
+
 def test_equal_scores_are_no_reason_to_copy() -> None:
     strategy = Population(RATES, 0)
     for order in strategy.ask(SIZE):

@@ -84,6 +84,8 @@ class Dehb(Strategy):
         self._turns = [0] * self._levels
         self._brackets: dict[int, _Bracket] = {}
         self._begun = 0
+        self._unsound: set[int] = set()
+        """Trials whose last epoch had no score: diverged, whatever their best one was."""
         self._out: dict[int, tuple[int, int, int]] = {}
         """Of each trial in training: its bracket, its level, and the slot it is to replace (or `_FRESH`)."""
 
@@ -232,13 +234,22 @@ class Dehb(Strategy):
 
     def tell(self, report: Report) -> None:
         """Takes a trial's end into its level's subpopulation."""
-        if report.status == "running" or report.trial not in self._out:
-            return
         trial = report.trial
+        if trial not in self._out:
+            return
+        if report.status == "running":
+            self._unsound.discard(trial)
+            if not math.isfinite(report.score):
+                self._unsound.add(trial)
+            return
         number, level, slot = self._out.pop(trial)
-        loss = -float(report.score) if report.status != "failed" else math.nan
+        lost = report.status == "failed" or trial in self._unsound
+        loss = math.nan if lost else -float(report.score)
         self._losses[level][trial] = loss
-        self._reached[trial] = self._until(trial, level)
+        until = self._until(trial, level)
+        # What stopped by its own patience has its final score: it counts at the levels above as it is.
+        ended = report.status != "completed" or report.epoch < until or bool(report.reason)
+        self._reached[trial] = self._recipes[trial].epochs if ended else until
         if number in self._brackets:
             self._brackets[number].done.append(trial)
         if slot != _FRESH:
@@ -263,6 +274,7 @@ class Dehb(Strategy):
             "turns": list(self._turns),
             "begun": self._begun,
             "brackets": [[number, asdict(bracket)] for number, bracket in self._brackets.items()],
+            "unsound": sorted(self._unsound),
             "out": [[trial, *where] for trial, where in self._out.items()],
         }
 
@@ -276,6 +288,7 @@ class Dehb(Strategy):
         self._turns = list(state["turns"])
         self._begun = state["begun"]
         self._brackets = {number: _Bracket(**kept) for number, kept in state["brackets"]}
+        self._unsound = set(state["unsound"])
         self._out = {trial: (number, level, slot) for trial, number, level, slot in state["out"]}
 
 

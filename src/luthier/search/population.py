@@ -217,8 +217,10 @@ class Population(Strategy):
         if report.epoch > member.reached:
             # An engine may tell of the end alone.
             member.score, member.reached = float(report.score), report.epoch
-        member.failed = report.status == "failed"
-        member.over = member.failed or member.reached < member.until
+        # Weights that give no score are no weights to go on with.
+        member.failed = report.status == "failed" or not math.isfinite(member.score)
+        ended = report.status != "completed" or member.reached < member.until or bool(report.reason)
+        member.over = member.failed or ended
 
     @property
     def finished(self) -> bool:
