@@ -13,8 +13,9 @@ from luthier.space import Choice, Number, Space
 from luthier.space.domain import Domain
 
 CATEGORY = 0.12
-"""Value of a category's column: two categories lie this times the square root of two apart, about as far as
-a mutation moves a range. Farther apart, what differs in every category would always count as the least explored.
+"""Value of a category's column: two categories lie this times the square root of two apart, about as far
+as a mutation moves a range. Farther apart, what differs in every category would always count as the least
+explored.
 """
 INACTIVE = 0.5
 """Column of a range that does not apply: its middle, so that it says nothing."""
