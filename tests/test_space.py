@@ -169,6 +169,33 @@ def test_draws_follow_the_weights_given_that_they_are_allowed() -> None:
     )  # two of the three batch sizes are forbidden for full
 
 
+def test_a_settings_domain_beside_the_others_is_that_of_its_branch() -> None:
+    space = Space.from_dict(
+        {
+            "model": "m",
+            "adaptation": ["full", "lora"],
+            "lora_rank": {"low": 2, "high": 8, "when": {"adaptation": "lora"}},
+            "learning_rate": [
+                {"low": 1e-4, "high": 1e-2, "log": True, "when": {"lora_rank": [2, 3]}},
+                {"low": 1e-6, "high": 1e-3, "log": True},
+            ],
+        }
+    )
+    full, small, large = (
+        Recipe(model="m", **more)
+        for more in (
+            {},
+            {"adaptation": "lora", "lora_rank": 2},
+            {"adaptation": "lora", "lora_rank": 8},
+        )
+    )
+    assert "lora_rank" not in space.active(full)
+    assert space.active(small)["lora_rank"] is space.settings["lora_rank"][0].domain
+    which = [space.active(recipe)["learning_rate"] for recipe in (full, small, large)]
+    first, second = (one.domain for one in space.settings["learning_rate"])
+    assert which == [second, first, second]
+
+
 def test_encode_refuses_what_lies_outside() -> None:
     with pytest.raises(SettingError, match="learning_rate"):
         SPACE.encode(SPACE.default().model_copy(update={"learning_rate": 0.5}))

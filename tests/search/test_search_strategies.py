@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import EntryPoint
 
@@ -16,9 +17,11 @@ from luthier.search.grid import Grid
 from luthier.search.random import Random
 from luthier.space import Space
 
+OPTIONS = [f"{name}:{option}" for name in registry._BUILT_IN for option in registry.get(name).options]
+
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", ["grid", "hyperband", "hyperband:asha", "hyperband:bohb", "random"])
+@pytest.mark.parametrize("name", [*registry._BUILT_IN, *OPTIONS])
 def test_conforms(name, check) -> None:
     check(partial(registry.create, name))
 
@@ -67,6 +70,38 @@ class Unbelieving(Random):
         super().__init__(Space.from_dict(plain), seed)
 
 
+class Adopts(Random):
+    """Starts trials from one that was never trained, of another structure, or that is taken further with
+    it."""
+
+    def ask(self, room):
+        return [replace(order, parent=self._parent(order)) for order in super().ask(room)]
+
+    def _parent(self, order):
+        return order.trial + 1
+
+
+class AdoptsStrangers(Adopts):
+    def _parent(self, order):
+        return order.trial - 1 if order.trial else None
+
+
+class AdoptsTooLate(Random):
+    """Takes trial 0 further in the round in which another starts from it."""
+
+    finished = False
+
+    def ask(self, room):
+        if self._next_number == 0:
+            self._next_number = 1
+            return [Order(0, self.space.default(), 1)]
+        number, self._next_number = self._next_number, self._next_number + 1
+        new = Order(number, self.space.default(), 1, parent=0)
+        return [Order(0, self.space.default(), 2), new][:room]
+
+    _next_number = 0
+
+
 class Tireless(Random):
     finished = False
 
@@ -82,6 +117,9 @@ class Tireless(Random):
         (Forgets, "restored"),
         (Moods, "deterministic"),
         (Unbelieving, "priors"),
+        (Adopts, "contract"),
+        (AdoptsStrangers, "contract"),
+        (AdoptsTooLate, "contract"),
         (Tireless, "one_point"),
     ],
 )

@@ -84,6 +84,31 @@ def test_the_ledger_notices_orders_that_break_the_contract() -> None:
         ledger.take(Order(0, recipe, 9))
 
 
+def test_the_ledger_notices_parents_that_are_none() -> None:
+    recipe = Recipe(model="m", epochs=9)
+    ledger = Ledger()
+    ledger.take(Order(0, recipe, 3))
+    with pytest.raises(AssertionError, match="is being trained"):
+        ledger.take(Order(1, recipe, 3, parent=0))
+    ledger.hear(Report(0, 3, "completed", 0.5))
+    for order, message in [
+        (Order(1, recipe, 3, parent=1), "has not finished an epoch"),
+        (Order(1, Recipe(model="m", head="linear"), 3, parent=0), "another head"),
+        (Order(0, recipe, 4, parent=0), "has begun"),
+    ]:
+        with pytest.raises(AssertionError, match=message):
+            ledger.take(order)
+    ledger.take(Order(1, recipe, 3, parent=0))
+    with pytest.raises(AssertionError, match="trial 1, which starts from it, was not heard of"):
+        ledger.take(Order(0, recipe, 9))
+    ledger.hear(Report(1, 1, "running", 0.5))
+    ledger.take(Order(0, recipe, 9))
+    ledger.hear(Report(0, 4, "failed", reason="out of memory"))
+    with pytest.raises(AssertionError, match="which failed"):
+        ledger.take(Order(2, recipe, 3, parent=0))
+    assert ledger.root(1) == 0
+
+
 class Persists(Hyperband):
     """Takes trials further that have failed, or are at their end."""
 

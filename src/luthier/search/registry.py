@@ -16,8 +16,10 @@ GROUP = "luthier.strategies"
 
 # Found without an installation too, and never replaced by another package's.
 _BUILT_IN = {
+    "evolution": "luthier.search.evolution:Evolution",
     "grid": "luthier.search.grid:Grid",
     "hyperband": "luthier.search.hyperband:Hyperband",
+    "population": "luthier.search.population:Population",
     "random": "luthier.search.random:Random",
 }
 

@@ -5,6 +5,7 @@ contract of orders. What must hold of every strategy lives in `conformance`.
 from __future__ import annotations
 
 import heapq
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,10 +14,23 @@ from dataclasses import replace
 from luthier.recipe import Recipe
 from luthier.search.base import Order, Report, Status, Strategy
 
-Outcome = Callable[[Order, int], float]
-"""The score of an order's trial after an epoch."""
+Outcome = Callable[[Order, int], float | None]
+"""The score of an order's trial after an epoch; None: it fails in this epoch."""
 Fate = Callable[[Order, int], list[Report]]
 """What an engine says of an order whose trial stands at an epoch: an epoch each, then how it ended."""
+
+STRUCTURE = (
+    "model",
+    "init",
+    "adaptation",
+    "last_k",
+    "lora_rank",
+    "lora_alpha",
+    "lora_targets",
+    "head",
+    "pooling",
+)
+"""Settings without which one trial's weights mean nothing to another."""
 
 
 def require(holds: bool, message: str) -> None:
@@ -26,15 +40,32 @@ def require(holds: bool, message: str) -> None:
 
 
 def reports(order: Order, begun: int, outcome: Outcome | None) -> list[Report]:
-    """What an engine says of an order that goes well; without an outcome, that it failed at once."""
-    if outcome is None:
-        return [Report(order.trial, begun, "failed", reason="out of memory")]
-    epochs = [
-        Report(order.trial, epoch, "running", outcome(order, epoch), {"loss": 1.0}, 1.0)
-        for epoch in range(begun + 1, order.until + 1)
-    ]
+    """What an engine says of an order with this outcome; without one, that it failed at once."""
+    epochs: list[Report] = []
+    for epoch in range(begun + 1, order.until + 1):
+        score = None if outcome is None else outcome(order, epoch)
+        if score is None:
+            return [*epochs, Report(order.trial, epoch - 1, "failed", reason="out of memory")]
+        epochs.append(Report(order.trial, epoch, "running", score, {"loss": 1.0}, 1.0))
     best = max((r.score for r in epochs if not math.isnan(r.score)), default=math.nan)
     return [*epochs, Report(order.trial, order.until, "completed", best)]
+
+
+def rebirth(make: Callable[[], Strategy]) -> Callable[[Strategy], Strategy]:
+    """Lets a strategy die and a new one go on from its state, by way of JSON; for ``reborn``.
+
+    Args:
+        make: Makes one with the same arguments.
+    """
+
+    def reborn(strategy: Strategy) -> Strategy:
+        state = json.loads(json.dumps(strategy.state()))
+        fresh = make()
+        fresh.restore(state)
+        require(json.loads(json.dumps(fresh.state())) == state, "its state changes by being restored")
+        return fresh
+
+    return reborn
 
 
 def mixed(outcome: Outcome) -> Fate:
@@ -68,19 +99,28 @@ class Ledger:
     Attributes:
         orders: All orders, in the order in which they were given.
         recipes: By trial.
+        parents: By trial: the one whose weights it started from.
         out: Orders that are being trained, by trial.
     """
 
     def __init__(self) -> None:
         self.orders: list[Order] = []
         self.recipes: dict[int, Recipe] = {}
+        self.parents: dict[int, int | None] = {}
         self.out: dict[int, Order] = {}
         self._reached: Counter[int] = Counter()
         self._over: dict[int, str] = {}
+        self._heard: set[int] = set()
 
     def reached(self, trial: int) -> int:
         """The epoch at which a trial stands between two orders."""
         return self._reached[trial]
+
+    def root(self, trial: int) -> int:
+        """The first trial of those whose weights became this one's."""
+        while (parent := self.parents[trial]) is not None:
+            trial = parent
+        return trial
 
     def take(self, order: Order) -> None:
         """Notes an order that begins."""
@@ -89,7 +129,11 @@ class Ledger:
         require(trial not in self._over, f"trial {trial} is ordered again; it had {self._over.get(trial)}")
         if trial not in self.recipes:
             require(trial == known, f"trial {trial} follows trial {known - 1}")
-            self.recipes[trial] = order.recipe
+            self._check_parent(order)
+            self.recipes[trial], self.parents[trial] = order.recipe, order.parent
+        else:
+            require(order.parent is None, f"trial {trial} has begun, and is given a parent")
+            self._check_children(trial)
         require(order.recipe == self.recipes[trial], f"the recipe of trial {trial} changed")
         at, most = self._reached[trial], order.recipe.epochs
         require(order.until > at, f"trial {trial} is ordered to epoch {order.until}, and is at {at}")
@@ -97,10 +141,32 @@ class Ledger:
         self.orders.append(order)
         self.out[trial] = order
 
+    def _check_parent(self, order: Order) -> None:
+        """What a new trial starts from is there, fits, and stands still."""
+        parent = order.parent
+        if parent is None:
+            return
+        what = f"trial {order.trial} starts from trial {parent}, which"
+        require(parent not in self.out, f"{what} is being trained")
+        require(self._reached[parent] > 0, f"{what} has not finished an epoch")
+        require(self._over.get(parent) != "failed", f"{what} failed")
+        for name in STRUCTURE:
+            same = getattr(order.recipe, name) == getattr(self.recipes[parent], name)
+            require(same, f"{what} has another {name}")
+
+    def _check_children(self, trial: int) -> None:
+        """Until a trial's copies were heard of they may have yet to read its weights."""
+        for child in (out.trial for out in self.out.values() if out.parent == trial):
+            require(
+                child in self._heard,
+                f"trial {trial} is taken further, and trial {child}, which starts from it, was not heard of",
+            )
+
     def hear(self, report: Report) -> None:
         """Notes a report on an order; with its last one the trial pauses, or is over if it did not do what
         was ordered.
         """
+        self._heard.add(report.trial)
         if report.status == "running":
             return
         del self.out[report.trial]
