@@ -118,9 +118,11 @@ class _Driver:
         self.recipes: dict[int, Recipe] = {}
         self._reached: Counter[int] = Counter()
 
-    def run(self, outcome: Callable[[int], Outcome | None], steps: int = STEPS) -> _Driver:
-        """Asks until the strategy is finished, ``steps`` times at most; ``outcome`` says how a trial goes."""
-        for room, _ in zip(cycle([1, 3, 2]), range(steps), strict=False):
+    def run(self, outcome: Callable[[int], Outcome | None], steps: int | None = None) -> _Driver:
+        """Asks until the strategy is finished, ``steps`` times (or STEPS) at most; ``outcome`` says how a
+        trial goes.
+        """
+        for room, _ in zip(cycle([1, 3, 2]), range(steps or STEPS), strict=False):
             if self.strategy.finished:
                 break
             orders = self.strategy.ask(room)

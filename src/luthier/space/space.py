@@ -209,6 +209,17 @@ class Space:
         values = self._draw(lambda name, _: getattr(recipe, name))
         return not self._is_forbidden(values) and self._recipe(values) == recipe
 
+    def active(self, recipe: Recipe) -> dict[str, Domain]:
+        """What each setting that applies to a recipe is drawn from, by name."""
+        found: dict[str, Domain] = {}
+
+        def take(name: str, domain: Domain) -> Any:
+            found[name] = domain
+            return getattr(recipe, name)
+
+        self._draw(take)
+        return found
+
     # -- grids -----------------------------------------------------------------------------------------------
 
     def grid(self, resolution: int | None = None) -> Iterator[Recipe]:
