@@ -104,7 +104,7 @@ class NoisyImprovement:
         explained += (between @ self._root) @ self._root.T
         by_between = by_mean @ self._by_draw.T - 2.0 * by_variance[:, None] * explained
         pull = by_between * model.kernel.slopes(inputs, self._others)
-        return value, chain(model.kernel, x, inputs, pull, self._others)
+        return value, chain(model.kernel, inputs, pull, self._others)
 
     def _parts(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
         model = self._model

@@ -39,9 +39,9 @@ class Bayesian(Strategy):
 
     Trial 0 is the space's default, the next few are quasi-random; then each is the recipe with the largest
     noisy expected improvement, given what is still being trained, for the root of each second it is predicted
-    to cost. The space's beliefs shape the coordinates, and a fading factor pulls to where they are. Failures
-    count as the worst score seen, and trials that were stopped count with the share of their training that
-    they had. No recipe is proposed twice; a finite space is finished when used up.
+    to cost. The space's beliefs on ranges shape the coordinates, those on choices are a factor that fades.
+    Failures count as the worst score seen, and trials that were stopped count with the share of their
+    training that they had. No recipe is proposed twice; a finite space is finished when used up.
 
     The usual form is a Gaussian process; trees where the space has more than `MANY` dimensions, or where more
     than the share `CONDITIONAL` of its settings do not apply to a recipe, on average: there, distances

@@ -256,8 +256,8 @@ def check_restored(make: Make) -> None:
                 )
                 return fresh
 
-            alone = _Driver(make(space, 4)).run(outcome, 8)
-            restored = _Driver(make(space, 4), reborn).run(outcome, 8)
+            alone = _Driver(make(space, 4)).run(outcome, min(8, STEPS))
+            restored = _Driver(make(space, 4), reborn).run(outcome, min(8, STEPS))
             _require(alone.orders == restored.orders, "after being restored it gave other orders")
             _require(alone.strategy.finished == restored.strategy.finished, "being finished was not restored")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from luthier.recipe import Recipe
 from luthier.space import Space
-from luthier.space.domain import Domain, Number
+from luthier.space.domain import Choice, Domain, Number
 
 CENTRE = 0.5
 """Where an inactive setting is put. Any constant keeps two recipes without the setting equal in it; the
@@ -29,7 +29,8 @@ class Points:
         recipes: Recipes of the space.
         units: (recipes, dimensions) coordinates as of `Space.encode`, NaN where a setting is inactive.
         rows: (recipes, width) features, for the whole of a training.
-        beliefs: (recipes,) logarithm of the prior density, relative to no beliefs.
+        beliefs: (recipes,) logarithm of the prior probability of the choices, relative to even ones. Beliefs
+            on ranges are in the coordinates.
     """
 
     recipes: list[Recipe]
@@ -79,7 +80,8 @@ class Features:
                 if domain.varies:
                     value = getattr(recipe, name)
                     units[row, self._at[name]] = domain.unit(value)
-                    beliefs[row] += math.log(domain.density(value))
+                    if isinstance(domain, Choice):
+                        beliefs[row] += math.log(domain.mass(value) * len(domain.values))
         return Points(list(recipes), units, self._rows(recipes, units), beliefs)
 
     def _rows(self, recipes: Sequence[Recipe], units: np.ndarray) -> np.ndarray:

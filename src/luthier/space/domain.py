@@ -139,15 +139,6 @@ class Number:
         below, above = self._edges(value)
         return above - below
 
-    def density(self, value: float) -> float:
-        """Prior density at ``value``, in the range's scale, relative to no belief: F'(t)."""
-        if self._normal is None:
-            return 1.0
-        centre, _, inside = self._normal
-        z = (self._position(value) - centre) / SPREAD
-        belief = math.exp(-0.5 * z * z) / (math.sqrt(2.0 * math.pi) * SPREAD * inside)
-        return UNIFORM_SHARE + (1.0 - UNIFORM_SHARE) * belief
-
     @property
     def default(self) -> float:
         """The centre of belief, or of the range in its scale."""
@@ -216,10 +207,6 @@ class Choice:
     def mass(self, value: Any) -> float:
         """Probability of a value."""
         return self.weights[self.values.index(value)]
-
-    def density(self, value: Any) -> float:
-        """Probability of a value relative to even ones."""
-        return self.mass(value) * len(self.values)
 
     @property
     def default(self) -> Any:
