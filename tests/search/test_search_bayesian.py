@@ -27,9 +27,14 @@ CUBE = Space.from_dict({"model": "m", "epochs": 1} | {name: {"low": 0.0, "high":
 
 @pytest.fixture
 def _short(monkeypatch) -> None:
-    """Ten trials a check, all from the fourth modelled."""
+    """Ten trials a check, all from the fourth modelled, and not as thoroughly as usual."""
     monkeypatch.setattr(conformance, "STEPS", 5)
     monkeypatch.setattr("luthier.search.bayesian._FIRST", (3, 3))
+    monkeypatch.setattr("luthier.search.bayesian._POOL", 16)
+    monkeypatch.setattr("luthier.search.candidates._NEAR", 8)
+    monkeypatch.setattr("luthier.search.candidates._ROUNDS", 1)
+    monkeypatch.setattr("luthier.search.surrogate_trees._TREES", 4)
+    monkeypatch.setattr("luthier.search.surrogate_gp._STEPS", 20)
 
 
 @pytest.mark.usefixtures("_short")
