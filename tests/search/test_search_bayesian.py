@@ -12,6 +12,7 @@ import pytest
 
 from luthier.recipe import Recipe
 from luthier.search import conformance, registry
+from luthier.search import judge as judge_module
 from luthier.search.bayesian import MANY, Bayesian
 from luthier.search.candidates import everything
 from luthier.search.features import Features
@@ -261,11 +262,12 @@ def test_a_list_of_recipes_is_searched_for_its_best() -> None:
 def test_the_choice_of_surrogate() -> None:
     names = [name for name, field in Recipe.model_fields.items() if field.annotation is float]
     wide = Space.from_dict({"model": "m"} | {name: {"low": 0.1, "high": 0.9} for name in names})
+    kinds = ["sgd", "adam", "adamw", "lion", "rmsprop", "adafactor"]
     inner = {
         name: {"low": 0.1, "high": 0.9, "when": {"optimizer": kind}}
-        for name, kind in zip(names, ["sgd", "adam", "lion", "rmsprop"] * 9, strict=False)
+        for name, kind in zip(names, kinds * 9, strict=False)
     }
-    branched = Space.from_dict({"model": "m", "optimizer": ["sgd", "adam", "lion", "rmsprop"]} | inner)
+    branched = Space.from_dict({"model": "m", "optimizer": kinds} | inner)
     assert Bayesian(wide).kind == "gp"
     assert Bayesian(branched).kind == "trees"
     assert Bayesian(branched, 0, "gp").kind == "gp"
@@ -301,3 +303,20 @@ def test_more_observations_than_a_gaussian_process_holds() -> None:
     assert len(judge._x) == 256
     best = max(range(300), key=lambda trial: seen.trials[trial].score)
     assert best in judge._trials and 299 in judge._trials
+
+
+def test_on_a_plateau_it_looks_elsewhere(monkeypatch) -> None:
+    def places(margin: float) -> int:
+        """Different steps of a staircase that are looked at."""
+        monkeypatch.setattr("luthier.search.judge._MARGIN", margin)
+        seen: set[tuple[float, ...]] = set()
+
+        def stairs(recipe: Recipe) -> float:
+            step = np.floor(CUBE.encode(recipe) * 3)
+            seen.add(tuple(step))
+            return -float(((step - 1) ** 2).sum())
+
+        _run(Bayesian(CUBE, 0), stairs, 40)
+        return len(seen)
+
+    assert places(judge_module._MARGIN) > 1.5 * places(0.0)

@@ -53,10 +53,16 @@ class NoisyImprovement:
         baseline: (trials, width) features of the trials that were observed, as if trained to the end.
         running: (trials, width) features of those that are not.
         normals: (SAMPLES, enough) standard normal draws, `INCUMBENTS` + running columns at least.
+        margin: What counts as an improvement on the best, in standard deviations of the observed scores.
     """
 
     def __init__(
-        self, model: GaussianProcess, baseline: np.ndarray, running: np.ndarray, normals: np.ndarray
+        self,
+        model: GaussianProcess,
+        baseline: np.ndarray,
+        running: np.ndarray,
+        normals: np.ndarray,
+        margin: float = 0.0,
     ) -> None:
         self._model = model
         mean, deviation = model.predict(baseline)
@@ -73,7 +79,7 @@ class NoisyImprovement:
         turned = vectors[:, known] * np.sqrt(values[known])
         means = model.mean + to_rows @ model.weights
         draws = means[:, None] + turned @ normals[:, : turned.shape[1]].T
-        self._best = draws.max(axis=0)
+        self._best = draws.max(axis=0) + margin
         # Covariances of a point with all rows, times `_root`, are those with the draws' own coordinates.
         inner = vectors[:, known] / np.sqrt(values[known])
         self._others = np.concatenate([model.inputs, inputs])

@@ -30,6 +30,10 @@ the power of BELIEF / trials (piBO, Hvarfner et al. 2022, equation 6, whose beta
 a wrong belief delays and does not decide. Ranges have their beliefs in the coordinates, where there is more
 room for what is believed; with a factor besides, twenty trials were lost on a belief that was wrong in four
 settings, and hardly one won on a right one."""
+_MARGIN = 0.1
+"""Gain over the best, in standard deviations of the scores, that is asked for each further trial that scored
+exactly as the best did. Scores that come in steps make plateaus, on whose every point a smooth model expects
+a little more; where scores differ in every digit, nothing is asked."""
 _ROWS = 256
 """Observations that a Gaussian process is fitted to at most; its cost grows with their cube."""
 _COSTS = 3
@@ -53,6 +57,8 @@ class Judge:
         if kind == "gp":
             table, y = _fewer(table, y)
         self._y = y
+        scores = [trial.score for trial in observations.trials]
+        self._margin = _MARGIN * (scores.count(float(np.nanmax(scores))) - 1)
         self._trials = table.trials
         self._points = features.points([trial.recipe for trial in observations.trials])
         self._x = self._points.rows[table.trials].copy()
@@ -74,7 +80,7 @@ class Judge:
         if isinstance(self._scores, Forest):
             return self._with_rest(self._by_trees(self._scores, baseline, ahead)), None
         normals = rng.standard_normal((SAMPLES, INCUMBENTS + len(running)))
-        improvement = NoisyImprovement(self._scores, baseline, ahead, normals)
+        improvement = NoisyImprovement(self._scores, baseline, ahead, normals, self._margin)
         if not isinstance(costs, GaussianProcess):
             return self._with_rest(improvement), improvement.slope
 
@@ -112,6 +118,7 @@ class Judge:
             rows = np.concatenate([self._x, ahead])
             forest = Forest(rows, np.concatenate([self._y, believed]), self._seed)
         best = float(forest.predict(np.concatenate([baseline, ahead]))[0].max())
+        best += self._margin * float(np.std(self._y))
 
         def improvement(rows: np.ndarray) -> np.ndarray:
             mean, deviation = forest.predict(rows)
