@@ -294,3 +294,20 @@ def test_importing_spaces_is_light() -> None:
     code = f"import sys, luthier.space, luthier.search.base; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_active_settings_have_the_domain_that_their_branch_gives_them():
+    space = Space.from_dict(
+        {
+            "model": "m",
+            "adaptation": ["full", "lora"],
+            "lora_rank": {"values": [4, 8], "when": {"adaptation": "lora"}},
+            "learning_rate": [
+                {"low": 1e-3, "high": 1e-2, "when": {"adaptation": "lora"}},
+                {"low": 1e-5, "high": 1e-4},
+            ],
+        }
+    )
+    full, lora = (space.active(space.sample(np.array([unit, 0.5, 0.5]))) for unit in (0.2, 0.8))
+    assert set(lora) == {"model", "adaptation", "lora_rank", "learning_rate"} == {*full, "lora_rank"}
+    assert (full["learning_rate"].high, lora["learning_rate"].high) == (1e-4, 1e-2)
