@@ -5,6 +5,9 @@ What is done with them lives in the strategies.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from luthier.recipe import Recipe
@@ -12,6 +15,18 @@ from luthier.space import Space
 
 _PATIENCE = 1000
 """Points in a row that bring nothing new, after which the space counts as used up."""
+
+
+def sobol(size: int, seed: int | Sequence[int]) -> Any:
+    """A scrambled Sobol sequence, a `scipy.stats.qmc.Sobol`, from its beginning.
+
+    Args:
+        size: Its dimensions, at least one.
+        seed: Of the scrambling.
+    """
+    from scipy.stats import qmc
+
+    return qmc.Sobol(size, scramble=True, seed=np.random.default_rng(seed))
 
 
 class Points:
@@ -31,11 +46,9 @@ class Points:
     """
 
     def __init__(self, space: Space, seed: int) -> None:
-        from scipy.stats import qmc
-
         size = len(space.dimensions)
         self._space = space
-        self._sobol = qmc.Sobol(size, scramble=True, seed=np.random.default_rng(seed)) if size else None
+        self._sobol = sobol(size, seed) if size else None
         self._seen: set[Recipe] = set()
         self.upcoming: Recipe | None = space.default()
 

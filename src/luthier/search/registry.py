@@ -16,6 +16,7 @@ GROUP = "luthier.strategies"
 
 # Found without an installation too, and never replaced by another package's.
 _BUILT_IN = {
+    "bayesian": "luthier.search.bayesian:Bayesian",
     "evolution": "luthier.search.evolution:Evolution",
     "grid": "luthier.search.grid:Grid",
     "hyperband": "luthier.search.hyperband:Hyperband",
