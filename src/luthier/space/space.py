@@ -176,6 +176,19 @@ class Space:
             values = self._draw(lambda name, domain: fixed.get(name, domain.default))
         return self._recipe(values)
 
+    def build(self, choose: Callable[[str, Domain], Any]) -> Recipe | None:
+        """The recipe whose active settings are chosen one by one, parents before children.
+
+        Args:
+            choose: The value of a setting, given its name and the domain that applies under the values chosen
+                before.
+
+        Returns:
+            The recipe, or None where the combination is forbidden.
+        """
+        values = self._draw(choose)
+        return None if self._is_forbidden(values) else self._recipe(values)
+
     def encode(self, recipe: Recipe) -> np.ndarray:
         """Where in the unit cube a recipe lies: ``sample(encode(recipe))`` gives it back, up to six digits.
 
