@@ -89,6 +89,8 @@ class Space:
         if not isinstance(values, Mapping):
             raise SettingError(f"A space must map settings to what they may be, not be {values!r}.")
         entries = dict(values)
+        if "recipes" in entries:
+            return _listed(entries)
         forbidden = parse_forbidden(entries.pop("forbidden", None))
         return cls({name: parse_setting(name, entry) for name, entry in entries.items()}, forbidden)
 
@@ -387,3 +389,15 @@ class Space:
             order += ready
             sorter.done(*ready)
         return order
+
+
+def _listed(entries: Mapping[str, Any]) -> Space:
+    from luthier.space.listed import Listed
+
+    if len(entries) > 1:
+        other = next(name for name in entries if name != "recipes")
+        raise SettingError(
+            f"Space: {other} cannot vary beside recipes, which list every setting.",
+            "Move it into each recipe, or take recipes out.",
+        )
+    return Listed.from_entries(entries["recipes"])
