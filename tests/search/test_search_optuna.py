@@ -17,7 +17,7 @@ from luthier.errors import MissingExtra
 from luthier.search import conformance, registry
 from luthier.search.base import Report
 from luthier.search.optuna import OptunaSampler
-from luthier.space import Space
+from luthier.space import Listed, Space
 
 SPACE = Space.from_dict(
     {
@@ -173,6 +173,13 @@ def test_a_repeated_recipe_is_told_its_score_and_a_forbidden_one_fails():
     assert forbidden and all(t.state == State.FAIL for t in forbidden)
     assert all(t.value == t.params["batch_size"] for t in told if t.state == State.COMPLETE)
     assert len([t for t in told if t.state == State.COMPLETE]) > 5
+
+
+def test_of_a_list_every_recipe_is_proposed_once():
+    recipes = [SPACE.sample(np.random.default_rng(at).random(4)) for at in range(12)]
+    strategy = OptunaSampler(Listed(recipes), 0)
+    assert len(set(drive(strategy, 12))) == 12
+    assert strategy.ask(1) == [] and strategy.finished
 
 
 def test_priors_decide_until_there_is_a_model():

@@ -16,7 +16,6 @@ from luthier.search.grid import Grid
 from luthier.search.random import Random
 from luthier.space import Space
 
-
 # Optuna's samplers as options are slow: test_search_optuna.py has shorter runs of them.
 OPTIONS = [
     f"{name}:{option}"
