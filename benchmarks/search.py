@@ -17,7 +17,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -84,22 +84,21 @@ def methods() -> dict[str, Make]:
     }
 
 
-def measure(name: str, make: Make, wanted: list[Pool]) -> dict[str, Any]:
-    """A method's regrets on some datasets, with those of the others that were measured before, as a row."""
-    before = [] if LIMITS else [row for row in table.load("search") if row["name"] == name]
+def measure(name: str, make: Make, wanted: list[Pool]) -> Iterator[dict[str, Any]]:
+    """A method's row after each dataset; the regrets of datasets that were measured before are in it too."""
+    before = [] if LIMITS else [each for each in table.load("search") if each["name"] == name]
     regrets: dict[str, list[list[float]]] = dict(before[0].get("regrets", {})) if before else {}
-    started = time.perf_counter()
-    try:
-        for pool in wanted:
-            limit = MULTIPLES[-1] * pool.cost
-            regrets[pool.name] = [
-                regret(simulate(make(pool, seed), pool, limit), pool).tolist() for seed in range(SEEDS)
-            ]
-            means = np.mean(regrets[pool.name], axis=0).round(3).tolist()
-            print(f"{name}/{pool.name}: {means} ({time.perf_counter() - started:.0f} s)", file=sys.stderr)
-    except Unavailable as error:
-        return table.row(name, math.nan, "regret at 4x", peer=str(error))
-    return row(name, regrets)
+    for pool in wanted:
+        started = time.perf_counter()
+        try:
+            traces = [simulate(make(pool, seed), pool, MULTIPLES[-1] * pool.cost) for seed in range(SEEDS)]
+        except Unavailable as error:
+            yield table.row(name, math.nan, "regret at 4x", peer=str(error))
+            return
+        regrets[pool.name] = [regret(trace, pool).tolist() for trace in traces]
+        means = ", ".join(f"{mean:.3f}" for mean in np.mean(regrets[pool.name], axis=0))
+        print(f"{name}/{pool.name}: {means} ({time.perf_counter() - started:.0f} s)", file=sys.stderr)
+        yield row(name, regrets)
 
 
 def row(name: str, regrets: dict[str, list[list[float]]]) -> dict[str, Any]:
@@ -136,13 +135,14 @@ def main() -> None:
     if unknown := [each for each in wanted if each not in known]:
         there = f"{', '.join(every)}, each also with one of /{', /'.join(pool.name for pool in all_pools)}"
         sys.exit(f"No such row: {', '.join(unknown)}. There are {there}.")
-    found = []
+    found: dict[str, dict[str, Any]] = {}
     for name, make in every.items():
         chosen = [pool for pool in all_pools if name in wanted or f"{name}/{pool.name}" in wanted]
-        if chosen:
-            fresh = [measure(name, make, chosen)]
-            found = [*found, *fresh] if LIMITS else table.merge("search", fresh)
-    table.show(found)
+        for fresh in measure(name, make, chosen):
+            found[name] = fresh
+            if not LIMITS:
+                table.merge("search", [fresh])
+    table.show(list(found.values()) if LIMITS else table.load("search"))
     if LIMITS:
         print(f"Not recorded: made smaller by {', '.join(LIMITS)}.", file=sys.stderr)
 

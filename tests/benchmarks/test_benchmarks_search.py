@@ -53,9 +53,23 @@ def test_an_environment_that_cannot_be_made_is_said_in_the_row():
     class Pool:
         cost, name = 1.0, "a"
 
-    found = search.measure("x", make, [Pool()])
+    (found,) = search.measure("x", make, [Pool(), Pool()])
     assert math.isnan(found["value"])
     assert found["peer"] == "x cannot be installed: no such package"
+
+
+def test_datasets_measured_before_stay_in_the_row(monkeypatch):
+    before = search.row("x", {"a": [[0.4] * 6], "b": [[0.2] * 6]})
+    monkeypatch.setattr(search.table, "load", lambda name: [before])
+    monkeypatch.setattr(search, "simulate", lambda strategy, pool, limit: None)
+    monkeypatch.setattr(search, "regret", lambda trace, pool: np.zeros(6))
+
+    class Pool:
+        cost, name = 1.0, "b"
+
+    (found,) = search.measure("x", lambda pool, seed: None, [Pool()])
+    assert found["regrets"] == {"a": [[0.4] * 6], "b": [[0.0] * 6] * search.SEEDS}
+    assert found["value"] == pytest.approx(0.2)
 
 
 def test_the_nearest_recipe_is_taken_once():
