@@ -175,6 +175,17 @@ def test_a_repeated_recipe_is_told_its_score_and_a_forbidden_one_fails():
     assert len([t for t in told if t.state == State.COMPLETE]) > 5
 
 
+def test_a_recipe_that_it_is_given_is_kept_to_the_last_digit():
+    """Values that no quantile leads to, since a drawn one has six digits."""
+    space = Space.from_dict({"model": "m", "learning_rate": {"low": 1e-4 / 3, "high": 1e-2 / 3, "log": True}})
+    recipes = [space.default(), *(space.default().model_copy(update={"l1": 1 / at}) for at in (3, 7))]
+    strategy, restored = OptunaSampler(Listed(recipes), 0), OptunaSampler(Listed(recipes), 0)
+    asked = strategy.ask(3)
+    assert {order.recipe for order in asked} == set(recipes)
+    restored.restore(json.loads(json.dumps(strategy.state())))
+    assert list(restored._numbers) == [order.recipe for order in asked]
+
+
 def test_of_a_list_every_recipe_is_proposed_once():
     recipes = [SPACE.sample(np.random.default_rng(at).random(4)) for at in range(12)]
     strategy = OptunaSampler(Listed(recipes), 0)

@@ -147,11 +147,10 @@ class OptunaSampler(Strategy):
 
     def _given(self, recipe: Recipe) -> Recipe:
         """Makes a recipe that the sampler did not choose the next trial."""
-        said = {"given": self._parameters(recipe)}
+        said = {"given": recipe.model_dump(exclude_defaults=True)}
         self._log.append(said)
-        trial, found = self._replay(said)
-        assert found is not None and self._settle(trial, found)
-        return found
+        self._settle(*self._replay(said))
+        return recipe
 
     def _begin(self, parameters: Mapping[str, Any]) -> Trial:
         """The next trial of the Optuna study, with some parameters fixed."""
@@ -163,9 +162,14 @@ class OptunaSampler(Strategy):
             return self._study.ask()
 
     def _replay(self, said: Mapping[str, Any]) -> tuple[Trial, Recipe | None]:
-        ((how, parameters),) = said.items()
-        trial = self._begin(parameters)
-        if how == "drawn" and self.kind in _REMEMBERING:
+        """The trial that a line of the log began, and its recipe; None where that is forbidden."""
+        if "given" in said:
+            recipe = Recipe.parse(said["given"])
+            trial = self._begin(self._parameters(recipe))
+            self._build(trial)
+            return trial, recipe
+        trial = self._begin(said["drawn"])
+        if self.kind in _REMEMBERING:
             with _quiet(self._optuna):
                 trial.relative_params  # noqa: B018  (sampling leaves the sampler's notes in the study)
         return trial, self._build(trial)
