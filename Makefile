@@ -45,7 +45,7 @@ bench-blackbox: $(VENV)/.benching  ## strategies against Optuna on functions and
 	@ROW="$(ROW)" $(BIN)/python benchmarks/blackbox.py
 
 bench-search: $(VENV)/.benching  ## strategies against others on real learning curves; ROW="random smac" for some rows
-	@ROW="$(ROW)" $(BIN)/python benchmarks/search.py
+	@ROW="$(ROW)" PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python benchmarks/search.py
 
 schema: $(VENV)/.installed  ## print the JSON schema of a settings file
 	@$(BIN)/luthier schema

@@ -206,8 +206,10 @@ def test_notes_name_what_a_sampler_does_not_model():
     assert OptunaSampler(SPACE, 0, "cmaes").notes() == [
         "Optuna's cmaes sampler draws these at random: adaptation."
     ]
-    conditional = OptunaSampler(conformance.CONDITIONAL, 0, "gp").notes()
-    assert conditional == ["Optuna's gp sampler draws these at random: last_k."]
+    for option in ("gp", "nsgaii", "qmc"):
+        conditional = OptunaSampler(conformance.CONDITIONAL, 0, option).notes()
+        assert conditional == [f"Optuna's {option} sampler draws these at random: last_k."]
+    assert OptunaSampler(conformance.CONDITIONAL, 0, "random").notes() == []
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):

@@ -119,7 +119,7 @@ class OptunaSampler(Strategy):
         self._used_up = state["used_up"]
 
     def notes(self) -> list[str]:
-        """Which settings the sampler has no model of, and draws at random."""
+        """Which settings the sampler learns nothing of, and draws at random."""
         lost = [name for name in self.space.dimensions if not self._modelled(name)]
         if not lost:
             return []
@@ -227,13 +227,13 @@ class OptunaSampler(Strategy):
         return name if len(domains) == 1 else f"{name}.{domains.index(domain) + 1}"
 
     def _modelled(self, name: str) -> bool:
-        """Whether the sampler relates a setting to scores: all do for those which every trial has."""
-        alternatives = self.space.settings[name]
-        if self.kind in {"tpe", "nsgaii", "nsgaiii"}:
+        """Whether it learns anything of a setting: all but TPE model those that every trial has."""
+        if self.kind in {"tpe", "random"}:
             return True
+        alternatives = self.space.settings[name]
         ranged = all(isinstance(one.domain, Number) for one in alternatives)
         always = any(not one.when for one in alternatives) and (ranged or len(alternatives) == 1)
-        return always and (ranged or self.kind != "cmaes") and self.kind != "random"
+        return always and (ranged or self.kind != "cmaes")
 
     # -- hearing ---------------------------------------------------------------------------------------------
 
