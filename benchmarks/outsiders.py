@@ -3,6 +3,8 @@ here, SMAC3 and Ray Tune in their own processes. How they compare is printed by 
 
 All but ASHA propose values of the settings in which the recipes of a pool differ. The run that is trained is
 the nearest that they have not had, and where a sampler can be told of a run that it did not ask for, it is.
+What they would draw at random to begin with is drawn from the pool: the nearest to random points are no fair
+draw from it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from luthier.space import Choice, Listed, Number
 from outside.environment import Unavailable, interpreter
 
 HERE = Path(__file__).parent / "outside"
+INITIAL = 10
+"""Runs that those with a model begin with, drawn from the pool: what Optuna's samplers draw by themselves."""
 
 
 class Settings:
@@ -38,6 +42,11 @@ class Settings:
         self.points = np.array([self._point(self.values(recipe)) for recipe in space.recipes])
         self._choice = np.array([isinstance(domain, Choice) for domain in self.domains.values()])
         self.left = np.ones(len(self.recipes), dtype=bool)
+
+    def initial(self, seed: int) -> list[Recipe]:
+        """What a search begins with."""
+        order = np.random.default_rng([seed, 11]).permutation(len(self.recipes))
+        return [self.recipes[at] for at in order[:INITIAL]]
 
     def values(self, recipe: Recipe) -> dict[str, Any]:
         """What a recipe has of each."""
@@ -124,25 +133,30 @@ class OptunaPool(Outsider):
         super().__init__(space, seed)
         self.study = optuna.create_study(direction="maximize", sampler=make(seed))
         self.distributions = {each["name"]: _distribution(each) for each in self.settings.plain()}
+        self.initial = self.settings.initial(seed)
         self.waiting: optuna.Trial | None = None
 
     def ask(self, room: int) -> list[Order]:
         """The run nearest to what the sampler proposes."""
-        self.waiting = self.study.ask(self.distributions)
-        recipe = self.settings.take(self.waiting.params)
+        number = len(self.recipes)
+        if number < len(self.initial):
+            recipe = self.settings.take(self.settings.values(self.initial[number]))
+        else:
+            self.waiting = self.study.ask(self.distributions)
+            recipe = self.settings.take(self.waiting.params)
         if recipe is None:
             self._finished = True
             return []
-        number = len(self.recipes)
         self.recipes[number] = recipe
         return [Order(number, recipe, recipe.epochs)]
 
     def tell(self, report: Report) -> None:
         """When the run has ended: what was proposed has no score, and the run has one."""
         super().tell(report)
-        if report.status == "running" or self.waiting is None:
+        if report.status == "running":
             return
-        self.study.tell(self.waiting, state=optuna.trial.TrialState.FAIL)
+        if self.waiting is not None:
+            self.study.tell(self.waiting, state=optuna.trial.TrialState.FAIL)
         self.study.add_trial(
             optuna.trial.create_trial(
                 params=self.settings.values(self.recipes[report.trial]),
@@ -180,7 +194,12 @@ class Elsewhere(Outsider):
         self.process = process
         self.epochs = space.recipes[0].epochs
         self.seconds = 0.0
-        plain = {"dimensions": self.settings.plain(), "size": len(space.recipes), "epochs": self.epochs}
+        plain = {
+            "dimensions": self.settings.plain(),
+            "initial": [self.settings.values(recipe) for recipe in self.settings.initial(seed)],
+            "size": len(space.recipes),
+            "epochs": self.epochs,
+        }
         process.say({"start": start | plain | {"seed": seed}})
 
     def ask(self, room: int) -> list[Order]:

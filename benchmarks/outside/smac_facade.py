@@ -21,8 +21,6 @@ from ConfigSpace import (
 from smac import HyperparameterOptimizationFacade, MultiFidelityFacade, Scenario
 from smac.runhistory.dataclasses import TrialInfo, TrialValue
 
-# Optuna's samplers begin with as many; SMAC's own default, ten a hyperparameter, is more than any run here.
-INITIAL = 10
 ENDLESS = 100_000
 
 
@@ -60,7 +58,12 @@ class Smac:
         self.smac = facade(
             scenario,
             lambda config, seed=0, budget=0: 0.0,
-            initial_design=facade.get_initial_design(scenario, n_configs=INITIAL),
+            # By itself it begins with ten a hyperparameter, which is more than any search here has time for.
+            initial_design=facade.get_initial_design(
+                scenario,
+                n_configs=0,
+                additional_configs=[Configuration(self.space, values=each) for each in start["initial"]],
+            ),
             overwrite=True,
             logging_level=logging.ERROR,
         )

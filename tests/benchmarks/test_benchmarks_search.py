@@ -106,6 +106,18 @@ def test_optuna_is_told_of_the_run_that_was_trained():
     assert [trial.value for trial in complete] == pytest.approx([rate - 1 / 6 for rate in rates])
 
 
+def test_a_search_with_a_model_begins_with_random_runs_of_the_pool():
+    pool = Listed([RECIPES[0].model_copy(update={"l1": at / 100}) for at in range(40)])
+    strategy = OptunaPool(pool, 1, lambda seed: optuna.samplers.RandomSampler(seed=seed))
+    drive(strategy, lambda recipe: recipe.l1, 12)
+    trained = list(strategy.recipes.values())
+    assert trained[:10] == strategy.initial and len(set(trained)) == 12
+    told = strategy.study.get_trials()
+    assert [trial.state.name for trial in told] == ["COMPLETE"] * 10 + ["FAIL", "COMPLETE"] * 2
+    first = [strategy.settings.initial(seed)[0] for seed in range(20)]
+    assert len(set(first)) > 10
+
+
 ECHO = """
 import json, sys
 heard = []
