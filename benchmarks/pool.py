@@ -119,6 +119,8 @@ def simulate(strategy: Strategy, pool: Pool, limit: float) -> Trace:
     clock, idle = 0.0, 0
     while clock < limit and not strategy.finished:
         orders = strategy.ask(1)
+        if not orders and strategy.finished:
+            break
         if not orders:
             raise RuntimeError(f"{strategy.name} gives no order though nothing runs, and is not finished")
         spent = _carry_out(strategy, pool, orders[0], reached, trace, clock, limit)

@@ -15,7 +15,11 @@ from luthier.space import Space
 GROUP = "luthier.strategies"
 
 # Found without an installation too, and never replaced by another package's.
-_BUILT_IN = {"grid": "luthier.search.grid:Grid", "random": "luthier.search.random:Random"}
+_BUILT_IN = {
+    "auto": "luthier.search.auto:Auto",
+    "grid": "luthier.search.grid:Grid",
+    "random": "luthier.search.random:Random",
+}
 
 
 def _others() -> dict[str, EntryPoint]:
