@@ -26,7 +26,9 @@ import optuna
 
 import table
 from luthier.search import registry
+from luthier.search.auto import Auto
 from luthier.search.base import Strategy
+from luthier.search.prior import Prior
 from outside.environment import Unavailable
 from outsiders import Elsewhere, OptunaPool, Process
 from pool import MULTIPLES, Pool, pools, regret, simulate
@@ -47,9 +49,25 @@ SMAC = ["smac==2.4.1", "ConfigSpace==1.2.2"]
 NOT_MEASURED = {"grid", "optuna"}
 
 
+@cache
+def every_pool() -> list[Pool]:
+    """All datasets."""
+    return pools()
+
+
 def of_registry(name: str) -> Make:
     """A strategy of ours, by its name."""
     return lambda pool, seed: registry.create(name, pool.space(seed), seed)
+
+
+def of_auto(option: str) -> Make:
+    """`Auto`, taught by all datasets but the one it searches, which what ships with it has seen."""
+
+    @cache
+    def prior(name: str) -> Prior:
+        return Prior.from_studies([pool.study for pool in every_pool() if pool.name != name])
+
+    return lambda pool, seed: Auto(pool.space(seed), seed, option, prior=prior(pool.name))
 
 
 def of_optuna(kind: str) -> Make:
@@ -73,8 +91,9 @@ def methods() -> dict[str, Make]:
     found: dict[str, Make] = {}
     for name in registry.names():
         if name not in NOT_MEASURED:
-            names = [name, *(f"{name}:{option}" for option in registry.get(name).options)]
-            found |= {each: of_registry(each) for each in names}
+            for option in ("", *registry.get(name).options):
+                full = f"{name}:{option}" if option else name
+                found[full] = of_auto(option) if name == "auto" else of_registry(full)
     return found | {
         "optuna-tpe": of_optuna("TPESampler"),
         "optuna-gp": of_optuna("GPSampler"),
@@ -129,7 +148,7 @@ def summary(regrets: dict[str, list[list[float]]]) -> tuple[np.ndarray, np.ndarr
 def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    every, all_pools = methods(), pools()
+    every, all_pools = methods(), every_pool()
     wanted = os.environ.get("ROW", "").split() or list(every)
     known = {*every, *(f"{name}/{pool.name}" for name in every for pool in all_pools)}
     if unknown := [each for each in wanted if each not in known]:

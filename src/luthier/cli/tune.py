@@ -25,7 +25,9 @@ def tune(
         ),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Stop after this many trials.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="Search strategy: random (the default), grid.")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="Search strategy: random (the default), grid, auto.")
+    ] = None,
     space: Annotated[str | None, typer.Option(help="YAML file with what is varied.")] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Run folder, new or empty; runs/NAME-TIME if not given.")

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,3 +32,18 @@ class PastStudy:
     seconds: Sequence[Sequence[float]]
     features: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     feature_names: Sequence[str] = ()
+
+
+def scale(scores: Iterable[float]) -> tuple[float, float]:
+    """Offset and factor that bring a study's scores to the scale of shares: ``(score - offset) * factor``.
+
+    Accuracies and other shares of one stay as they are. Where a score lies outside [0, 1], the worst seen
+    becomes 0.05 and the best 0.85, about where they lie in studies of shares. Scores that are not finite do
+    not count.
+    """
+    seen = [score for score in scores if math.isfinite(score)]
+    low, high = min(seen, default=0.0), max(seen, default=1.0)
+    if low >= 0.0 and high <= 1.0:
+        return 0.0, 1.0
+    factor = 0.8 / (high - low) if high > low else 1.0
+    return low - 0.05 / factor, factor

@@ -16,6 +16,7 @@ GROUP = "luthier.strategies"
 
 # Found without an installation too, and never replaced by another package's.
 _BUILT_IN = {
+    "auto": "luthier.search.auto:Auto",
     "grid": "luthier.search.grid:Grid",
     "optuna": "luthier.search.optuna:OptunaSampler",
     "random": "luthier.search.random:Random",
