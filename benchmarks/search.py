@@ -25,6 +25,7 @@ import numpy as np
 import optuna
 
 import table
+from luthier.errors import SettingError
 from luthier.search import registry
 from luthier.search.auto import Auto
 from luthier.search.base import Strategy
@@ -148,7 +149,10 @@ def summary(regrets: dict[str, list[list[float]]]) -> tuple[np.ndarray, np.ndarr
 def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    every, all_pools = methods(), every_pool()
+    try:
+        every, all_pools = methods(), every_pool()
+    except SettingError as error:
+        sys.exit(str(error))
     wanted = os.environ.get("ROW", "").split() or list(every)
     known = {*every, *(f"{name}/{pool.name}" for name in every for pool in all_pools)}
     if unknown := [each for each in wanted if each not in known]:

@@ -147,7 +147,9 @@ def _trial(
             for epoch, value in zip(epochs["epoch"], epochs["score"], strict=True)
             if math.isfinite(value)
         },
-        user_attrs={name: _plain(row[name]) for name in _ATTRIBUTES if not pd.isna(row[name])},
+        user_attrs={
+            name: _plain(row[name]) for name in _ATTRIBUTES if not pd.isna(row[name]) and row[name] != ""
+        },
     )
     trial.datetime_start, trial.datetime_complete = _local(row["started"]), _local(row["ended"])
     return trial
