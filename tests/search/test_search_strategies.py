@@ -160,7 +160,7 @@ def test_registry_finds_those_of_other_packages(monkeypatch) -> None:
         EntryPoint("grid", "pathlib:Path", registry.GROUP),
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    assert registry.names() == ["absent", "grid", "mine", "random", "wrong"]
+    assert registry.names() == ["absent", "auto", "grid", "mine", "random", "wrong"]
     assert registry.get("mine") is Random
     assert registry.get("grid") is Grid
     with pytest.raises(SettingError, match="cannot be imported"):
