@@ -55,7 +55,8 @@ class Pool:
         """
         order = np.random.default_rng([seed, 7]).permutation(len(self.study.recipes))
         recipes = [self.study.recipes[at] for at in order]
-        return Listed(recipes, self.study.features[order], self.study.feature_names)
+        names = self.study.feature_names
+        return Listed(recipes, self.study.features[order] if names else None, names)
 
     @cached_property
     def index(self) -> dict[object, int]:

@@ -4,10 +4,11 @@ learning-curve model expects most from it. The model lives in `curve_model`, wha
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,11 +34,12 @@ _PATIENCE = 1000
 
 @dataclass
 class _Trial:
-    """A trial: which candidate, its scores and seconds an epoch, the epoch it is ordered to (0: nothing is
-    out), and whether it is over.
+    """A trial: which candidate, the most epochs it may have, its scores and seconds an epoch, the epoch it is
+    ordered to (0: nothing is out), and whether it is over.
     """
 
     candidate: int
+    epochs: int
     scores: list[float | None] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     until: int = 0
@@ -90,18 +92,8 @@ class Auto(Strategy):
         """Recipes to choose among: probes first, then the default, then draws."""
         if isinstance(self.space, Listed):
             return list(self.space.recipes)
-        found = dict.fromkeys([*self._probes, self.space.default()])
-        size = len(self.space.dimensions)
-        if size:
-            from scipy.stats import qmc
-
-            points = qmc.Sobol(size, scramble=True, seed=np.random.default_rng([self.seed, 1]))
-            idle = 0
-            while len(found) < CANDIDATES and idle < _PATIENCE:
-                before = len(found)
-                found[self.space.sample(points.random(1)[0])] = None
-                idle = 0 if len(found) > before else idle + 1
-        return list(found)
+        drawn = _drawn(json.dumps(self.space.to_dict()), self.seed)
+        return list(dict.fromkeys([*self._probes, self.space.default(), *drawn]))
 
     @cached_property
     def _probes(self) -> list[Recipe]:
@@ -144,7 +136,7 @@ class Auto(Strategy):
             number, epochs = chosen
             trial = self._trials[number]
             recipe = self.candidates[trial.candidate]
-            trial.until = min(len(trial.scores) + epochs, recipe.epochs)
+            trial.until = min(len(trial.scores) + epochs, trial.epochs)
             orders.append(Order(number, recipe, trial.until))
         return orders
 
@@ -154,8 +146,7 @@ class Auto(Strategy):
         out = sum(trial.until > 0 for trial in self._trials)
         for at in range(len(self._probes)):
             if at not in begun:
-                self._trials.append(_Trial(at))
-                return len(self._trials) - 1, self.candidates[at].epochs
+                return self._begin(at), self.candidates[at].epochs
         closed = {trial.candidate for trial in self._trials if trial.over or trial.until}
         if len(closed) == len(self.candidates):
             self._ended = "" if out else "every candidate was trained to its end"
@@ -169,9 +160,11 @@ class Auto(Strategy):
                     f"(on a scale of 0 to 1; the most is {gain:.2g})"
                 )
             return None
-        if at not in begun:
-            self._trials.append(_Trial(at))
-        return begun.get(at, len(self._trials) - 1), 1
+        return begun[at] if at in begun else self._begin(at), 1
+
+    def _begin(self, candidate: int) -> int:
+        self._trials.append(_Trial(candidate, self.candidates[candidate].epochs))
+        return len(self._trials) - 1
 
     def _best(self, closed: set[int]) -> tuple[int, float]:
         """The open candidate with the highest expected improvement for its cost, and the largest improvement
@@ -205,18 +198,15 @@ class Auto(Strategy):
             trial.scores.append(float(report.score) if math.isfinite(report.score) else None)
             trial.seconds.append(max(float(report.seconds), 1e-6))
             return
-        recipe = self.candidates[trial.candidate]
         # A trial that ended before the epoch it was ordered to will not go further.
         cut = len(trial.scores) < trial.until or report.status != "completed"
-        trial.over = trial.over or cut or len(trial.scores) >= recipe.epochs
+        trial.over = trial.over or cut or len(trial.scores) >= trial.epochs
         trial.until = 0
 
     @property
     def finished(self) -> bool:
-        """Whether no more is expected, or every candidate was trained to its end."""
-        if self._ended:
-            return True
-        return len(self._trials) == len(self.candidates) and all(trial.over for trial in self._trials)
+        """Whether it was found that no more is expected, or that every candidate was trained to its end."""
+        return bool(self._ended)
 
     @property
     def ended(self) -> str:
@@ -247,3 +237,22 @@ class Auto(Strategy):
             self._changed = (
                 "The prior changed since this search began: it goes on as if it had begun with it."
             )
+
+
+@lru_cache(maxsize=4)
+def _drawn(space: str, seed: int) -> tuple[Recipe, ...]:
+    """Different recipes drawn from a space in its plain form, as JSON; kept, for a strategy that is restored
+    draws the same again.
+    """
+    from scipy.stats import qmc
+
+    source = Space.from_dict(json.loads(space))
+    size = len(source.dimensions)
+    found: dict[Recipe, None] = {}
+    points = qmc.Sobol(size, scramble=True, seed=np.random.default_rng([seed, 1])) if size else None
+    idle = 0
+    while points is not None and len(found) < CANDIDATES and idle < _PATIENCE:
+        before = len(found)
+        found[source.sample(points.random(1)[0])] = None
+        idle = 0 if len(found) > before else idle + 1
+    return tuple(found)

@@ -112,8 +112,8 @@ class Expectation:
 
 
 def _improvement(curves: np.ndarray, best: float) -> np.ndarray:
-    """(candidates, horizons): the mean over (candidates, trees, horizons) of what exceeds ``best``, each curve
-    being uniform within `BLUR` of itself.
+    """(candidates, horizons): mean excess over ``best`` of (candidates, trees, horizons), each uniform
+    within `BLUR` of itself.
     """
     above = curves - (best - BLUR)
     inside = np.clip(above, 0.0, 2 * BLUR)

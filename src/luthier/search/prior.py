@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -149,7 +150,7 @@ class Prior:
                 raise ValueError("its arrays have other shapes")
             if int(found["format"]) != _FORMAT:
                 raise ValueError(f"its format is {int(found['format'])}, not {_FORMAT}")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise SettingError(
                 f"The prior {str(path)!r} cannot be read: {error}.",
                 "Write it anew: luthier prior fit STUDIES.",

@@ -8,7 +8,7 @@ from luthier.study.store import Store
 
 
 def past_studies(store: Store) -> list[PastStudy]:
-    """Every run's trials that reported an epoch, in the order of runs.
+    """Every run's trials that reported an epoch; studies of the newest runs first.
 
     A trial that is still running counts with the epochs it has. Runs of one task on equal data, by
     fingerprint, are one study: their scores can be compared.
