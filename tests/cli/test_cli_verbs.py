@@ -56,6 +56,10 @@ class FakeResult:
         self.asked.append(data)
         return self.evaluation
 
+    def to_optuna(self, storage):
+        self.asked.append(storage)
+        return f"sqlite:///{storage}"
+
     def predict(self, inputs):
         self.asked.append(inputs)
         return [{"label": f"é{i}", "scores": {"a": 0.5}} for i in range(len(inputs))]
@@ -305,6 +309,13 @@ def test_show_prints_the_run_and_its_json(api):
     assert "test accuracy 0.951" in invoke("show", "run").stdout
     summary = json.loads(invoke("show", "run", "--json").stdout)
     assert summary["trials"] == 7 and summary["score"] is None
+
+
+def test_show_writes_an_optuna_study_and_says_how_to_see_it(api):
+    done = invoke("show", "run", "--optuna", "s.db", "--json")
+    assert api.result.asked == ["s.db"]
+    assert json.loads(done.stdout)["trials"] == 7
+    assert "optuna-dashboard sqlite:///s.db" in done.stderr
 
 
 def test_runs_lists_the_newest_first(api):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import torch
@@ -134,6 +135,12 @@ def test_adaptations_in_one_grid(tiny_model: Tiny, tmp_path: Path) -> None:
     )  # fmt: skip
     assert list(result.trials["adaptation"]) == ["probe", "last_k", "bias", "lora", "full"]
     assert set(result.trials["status"]) == {"completed"}
+    url = result.to_optuna(str(tmp_path / "optuna.db"))
+    (name,) = optuna.get_all_study_names(url)
+    study = optuna.load_study(study_name=name, storage=url)
+    assert [trial.value for trial in study.trials] == list(result.trials["score"])
+    assert [trial.params["adaptation"] for trial in study.trials] == list(result.trials["adaptation"])
+    assert study.trials[0].distributions["adaptation"].choices == tuple(space["adaptation"])
 
 
 def test_tagging(tiny_model: Tiny, tmp_path: Path) -> None:

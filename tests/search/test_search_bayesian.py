@@ -19,7 +19,7 @@ from luthier.search.encoding import Encoding
 from luthier.search.judge import Judge
 from luthier.search.observations import Observations
 from luthier.search.random import Random
-from luthier.space import Space
+from luthier.space import Listed, Space
 from luthier.trial import Report
 
 SHARES = ("dropout", "head_dropout", "lora_dropout", "label_smoothing")
@@ -216,24 +216,9 @@ def test_a_finite_space_is_used_up_without_a_repeat() -> None:
         assert strategy.finished and strategy.ask(1) == []
 
 
-class Few(Space):
-    """A list of recipes behind a space's interface: `sample` jumps, and most points of the cube are none."""
-
-    def __init__(self, recipes) -> None:
-        self.recipes = tuple(recipes)
-        super().__init__(CUBE.settings)
-
-    def sample(self, unit):
-        places = np.array([self.encode(recipe) for recipe in self.recipes])
-        return self.recipes[int(((places - unit) ** 2).sum(axis=1).argmin())]
-
-    def default(self):
-        return self.recipes[0]
-
-
 def test_a_list_of_recipes_is_searched_for_its_best() -> None:
     listed = [CUBE.sample(point) for point in np.random.default_rng(0).random((200, 4))]
-    space = Few(listed)
+    space = Listed(listed)
     assert everything(space) == listed
     recipes = _run(Bayesian(space, 0), _valley, 25)
     assert set(recipes) <= set(listed) and len(set(recipes)) == 25

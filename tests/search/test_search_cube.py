@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from search_studies import listing
 
-from listing import Listing
 from luthier.search.conformance import SPACES
 from luthier.search.cube import CATEGORY, Cube
 from luthier.space import Space
@@ -75,4 +75,4 @@ def test_it_says_which_coordinates_have_no_order() -> None:
 
 def test_it_finds_out_where_points_stand_for_recipes_that_lie_elsewhere() -> None:
     assert not any(Cube(space).uneven for space in (*SPACES.values(), NESTED))
-    assert Cube(Listing(SPACES["believed"], 20)).uneven
+    assert Cube(listing(SPACES["believed"], 20)).uneven

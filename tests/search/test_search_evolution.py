@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from search_studies import listing
 
-from listing import Listing
 from luthier.search import registry
 from luthier.search.base import Report
 from luthier.search.conformance import SPACES
@@ -95,7 +95,7 @@ def test_it_finds_categories_integers_and_what_depends_on_them() -> None:
 
 
 def test_in_a_list_of_recipes_it_finds_the_best_in_a_fraction_of_the_trials() -> None:
-    space = Listing(_cube(4), 300)
+    space = listing(_cube(4), 300)
 
     def loss(recipe) -> float:
         return _sphere(np.array([getattr(recipe, name) for name in NAMES[:4]]) / 0.9)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from search_studies import listing
 
-from listing import Listing
 from luthier.engine.optim import rate_factor
 from luthier.errors import SettingError
 from luthier.recipe import Recipe
@@ -261,4 +261,4 @@ def test_a_space_in_which_nothing_may_change_is_refused_with_what_could() -> Non
 
 def test_a_list_of_recipes_in_which_no_copy_lies_is_refused() -> None:
     with pytest.raises(SettingError, match="varies none"):
-        Population(Listing(RATES, 50))
+        Population(listing(RATES, 50))

@@ -14,10 +14,19 @@ from luthier.search import registry
 from luthier.search.base import Order
 from luthier.search.conformance import CHECKS, CONDITIONAL, SPACES
 from luthier.search.grid import Grid
+from luthier.search.optuna import OptunaSampler
 from luthier.search.random import Random
 from luthier.space import Space
 
-OPTIONS = [f"{name}:{option}" for name in registry._BUILT_IN for option in registry.get(name).options]
+# Left out: what is the usual form in these spaces; and samplers of Optuna, which differ in one line and are
+# slow: test_search_optuna.py restores each of them.
+LEFT_OUT = {"bayesian:gp", *(f"optuna:{option}" for option in OptunaSampler.options if option != "cmaes")}
+NAMES = [
+    full
+    for name in registry._BUILT_IN
+    for full in (name, *(f"{name}:{option}" for option in registry.get(name).options))
+    if full not in LEFT_OUT
+]
 # Those that fit models do so a few times only, and less thoroughly than usual; their own tests look closer.
 QUICK = {
     # Ten trials a check, all from the fourth modelled.
@@ -30,11 +39,17 @@ QUICK = {
         "surrogate_trees._TREES": 4,
         "surrogate_gp._STEPS": 20,
     },
+    "auto": {"conformance.STEPS": 20},
+    # Fourteen trials a check, of which a sampler of Optuna models the last four.
+    "optuna": {
+        "conformance.STEPS": 7,
+        "conformance.SPACES": {name: SPACES[name] for name in ("point", "conditional")},
+    },
 }
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", [*registry._BUILT_IN, *OPTIONS])
+@pytest.mark.parametrize("name", NAMES)
 def test_conforms(name, check, monkeypatch) -> None:
     for place, value in QUICK.get(name.partition(":")[0], {}).items():
         monkeypatch.setattr(f"luthier.search.{place}", value)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import luthier
-from luthier.cli import check, evaluate, models, predict, resume, runs, schema, show, tune
+from luthier.cli import check, evaluate, models, predict, prior, resume, runs, schema, show, tune
 from luthier.errors import LuthierError
 
 BUG = 1
@@ -68,6 +68,7 @@ app = typer.Typer(
 )
 for module in (tune, predict, evaluate, runs, show, resume, models, check, schema):
     app.command(module.VERB.__name__)(module.VERB)
+app.add_typer(prior.VERBS, name="prior")
 
 
 def _print_version(wanted: bool) -> None:

@@ -26,7 +26,11 @@ def tune(
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Stop after this many trials.")] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="Search strategy: random (the default), grid, bayesian.")
+        str | None,
+        typer.Option(
+            help="Search strategy: random (the default), grid, hyperband, bayesian, evolution, population, "
+            "auto, optuna."
+        ),
     ] = None,
     space: Annotated[str | None, typer.Option(help="YAML file with what is varied.")] = None,
     out: Annotated[

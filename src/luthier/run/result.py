@@ -17,6 +17,7 @@ from luthier.errors import RunError
 from luthier.recipe import Recipe
 from luthier.run.folder import RunFolder
 from luthier.run.settings import Settings
+from luthier.space import Space
 
 if TYPE_CHECKING:
     from luthier.deploy.predictor import Predictor
@@ -117,6 +118,34 @@ class Result:
             raise RunError(f"{str(target)!r} exists and is not empty.", "Give a new or empty folder.")
         shutil.copytree(self.paths.model, target, dirs_exist_ok=True)
         return target
+
+    def to_optuna(self, storage: str) -> str:
+        """Writes the run as a study that optuna-dashboard opens; see `luthier.report.optuna.export`.
+
+        Args:
+            storage: An SQLAlchemy URL such as ``sqlite:///study.db``, or the path of an SQLite file.
+
+        Returns:
+            The storage's URL.
+
+        Raises:
+            MissingExtra: Optuna is not installed.
+            RunError: The storage has this run already, or cannot be written.
+        """
+        from luthier.report.optuna import export
+        from luthier.study.store import Store
+
+        run = self.manifest["run"]
+        with Store(self.settings.store or self.paths.database) as store:
+            return export(
+                store.trials(run),
+                store.epochs(run),
+                store.recipes(run),
+                Space.from_dict(self.manifest.get("searched", {})),
+                storage,
+                name=f"{self.manifest['name']} {run[:8]}",
+                metric=self.manifest["metric"],
+            )
 
     def summary(self) -> dict[str, Any]:
         """The run in plain values."""

@@ -222,6 +222,7 @@ class _Run:
     def _search(self, engine: Engine, names: list[str], interrupt: Interrupt) -> Study:
         settings = self.prepared.settings
         space = search_space(self.prepared, self.space, names)
+        self.manifest["searched"] = space.to_dict()
         study = Study(
             self.store,
             self.run,

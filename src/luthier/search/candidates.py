@@ -10,7 +10,7 @@ import numpy as np
 
 from luthier.recipe import Recipe
 from luthier.search.encoding import CENTRE, Encoded, Encoding
-from luthier.space import Space
+from luthier.space import Listed, Space
 from luthier.space.domain import Number
 
 Worth = Callable[[Encoded], np.ndarray]
@@ -143,9 +143,8 @@ class Candidates:
 
 def everything(space: Space) -> list[Recipe] | None:
     """All recipes of a list or of a finite space of at most `EVERYTHING`, None for other spaces."""
-    listed = getattr(space, "recipes", None)
-    if listed is not None:
-        return list(listed)
+    if isinstance(space, Listed):
+        return list(space.recipes)
     domains = [alternative.domain for each in space.settings.values() for alternative in each]
     if any(isinstance(domain, Number) and (domain.steps or not domain.discrete) for domain in domains):
         return None

@@ -78,8 +78,6 @@ class Generations(Strategy):
         self._initial = max(6, len(space.dimensions) + 4)
         self._recipes: list[Recipe] = []
         self._genes: list[np.ndarray] = []
-        self._seen: list[np.ndarray] = []
-        """The features of each trial."""
         self._losses: dict[int, float] = {}
         self.step = STEP
         self._wins = 0
@@ -102,7 +100,6 @@ class Generations(Strategy):
         self._points.add(recipe)
         self._recipes.append(recipe)
         self._genes.append(self.space.encode(recipe))
-        self._seen.append(self._cube(self._genes[-1][None])[0])
 
     def _proposal(self) -> Recipe:
         assert self._points.upcoming is not None
@@ -142,7 +139,7 @@ class Generations(Strategy):
     def _choice(self, litter: np.ndarray) -> list[int]:
         """Rows of the litter, the one to train first, without those that are trials already."""
         told = sorted(self._losses)
-        everyone, made = np.array(self._seen), self._cube(litter)
+        everyone, made = self._cube(np.array(self._genes)), self._cube(litter)
         losses = np.array([self._losses[trial] for trial in told])
         guess = Interpolant(everyone[told], compressed(losses))(made)
         # Trials in training count here, which keeps those that run at the same time apart.

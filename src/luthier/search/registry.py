@@ -16,10 +16,12 @@ GROUP = "luthier.strategies"
 
 # Found without an installation too, and never replaced by another package's.
 _BUILT_IN = {
+    "auto": "luthier.search.auto:Auto",
     "bayesian": "luthier.search.bayesian:Bayesian",
     "evolution": "luthier.search.evolution:Evolution",
     "grid": "luthier.search.grid:Grid",
     "hyperband": "luthier.search.hyperband:Hyperband",
+    "optuna": "luthier.search.optuna:OptunaSampler",
     "population": "luthier.search.population:Population",
     "random": "luthier.search.random:Random",
 }

@@ -89,6 +89,8 @@ class Space:
         if not isinstance(values, Mapping):
             raise SettingError(f"A space must map settings to what they may be, not be {values!r}.")
         entries = dict(values)
+        if "recipes" in entries:
+            return _listed(entries)
         forbidden = parse_forbidden(entries.pop("forbidden", None))
         return cls({name: parse_setting(name, entry) for name, entry in entries.items()}, forbidden)
 
@@ -175,6 +177,19 @@ class Space:
             fixed = max(self._allowed_assignments(), key=self._mass)
             values = self._draw(lambda name, domain: fixed.get(name, domain.default))
         return self._recipe(values)
+
+    def build(self, choose: Callable[[str, Domain], Any]) -> Recipe | None:
+        """The recipe whose active settings are chosen one by one, parents before children.
+
+        Args:
+            choose: The value of a setting, given its name and the domain that applies under the values chosen
+                before.
+
+        Returns:
+            The recipe, or None where the combination is forbidden.
+        """
+        values = self._draw(choose)
+        return None if self._is_forbidden(values) else self._recipe(values)
 
     def encode(self, recipe: Recipe) -> np.ndarray:
         """Where in the unit cube a recipe lies: ``sample(encode(recipe))`` gives it back, up to six digits.
@@ -385,3 +400,15 @@ class Space:
             order += ready
             sorter.done(*ready)
         return order
+
+
+def _listed(entries: Mapping[str, Any]) -> Space:
+    from luthier.space.listed import Listed
+
+    if len(entries) > 1:
+        other = next(name for name in entries if name != "recipes")
+        raise SettingError(
+            f"Space: {other} cannot vary beside recipes, which list every setting.",
+            "Move it into each recipe, or take recipes out.",
+        )
+    return Listed.from_entries(entries["recipes"])

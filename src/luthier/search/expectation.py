@@ -1,0 +1,121 @@
+"""`Expectation`: what each candidate of a study is expected to add to the best score, and at what cost: past
+studies' curves, corrected by this study's own. Which candidate is trained is the strategy's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+
+import numpy as np
+
+from luthier.search.curve_model import HORIZONS, CurveModel
+
+LOWEST = 0.05
+"""Where a study's worst final score lies on the scale of shares: little above chance."""
+SPAN, SPAN_SPREAD = 0.9, 0.12
+"""How far a study's best score lies above `LOWEST`, before any is seen: mean and standard deviation."""
+ALIKE, APART = 0.15, 0.12
+"""Standard deviations of what past studies say wrongly of a recipe here: the part that it shares with recipes
+of its leaves, and its own."""
+BLUR = 0.03
+"""Half the width of each sampled curve, so that no improvement counts as impossible."""
+EXPONENT = 0.5
+"""Power of the cost by which expected improvement is divided."""
+
+
+class Expectation:
+    """Expected improvements of a fixed list of candidates.
+
+    A candidate's final score here is modelled as::
+
+        score_i = LOWEST + SPAN * y_i + e_i
+        cov(e_i, e_j) = SPAN_SPREAD^2 y_i y_j + ALIKE^2 likeness_ij + [i = j] APART^2
+
+    where ``y_i`` is the past studies' expectation (0: their worst, 1: their best): a Gaussian process whose
+    first term is how hard this study's task is, and whose second is what its recipes of one kind share. Final
+    scores seen, or expected from curves begun, move those of the others.
+
+    Args:
+        model: Of past curves.
+        rows: (candidates, columns): see `CurveModel.rows`.
+        epochs: (candidates,): the most that each may be trained.
+    """
+
+    def __init__(self, model: CurveModel, rows: np.ndarray, epochs: np.ndarray) -> None:
+        self._model, self._rows, self._epochs = model, rows, np.asarray(epochs)
+        self._log_seconds = model.log_seconds(rows)
+        self._curves = model.new(rows).astype(np.float32)
+        self._mean = self._curves[:, :, -1].mean(axis=1)
+        # How much of the way to its end a curve has gone by each horizon: a correction grows along with it.
+        self._way = np.clip(self._curves.mean(axis=1) / np.maximum(self._mean, 1e-3)[:, None], 0.0, 1.0)
+        self._covariance = SPAN_SPREAD**2 * np.outer(self._mean, self._mean)
+        self._covariance += ALIKE**2 * model.likeness(rows)
+        self._kept: dict[int, tuple[tuple[float, ...], np.ndarray]] = {}
+
+    def improvement(
+        self, seen: Mapping[int, Sequence[float]], seconds: Mapping[int, float], over: Set[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of each candidate, (candidates,) each: the largest expected improvement over a power of its cost,
+        over all horizons; and the expected improvement by its last epoch.
+
+        Args:
+            seen: Scores so far, as shares of one, of candidates that were begun.
+            seconds: Mean seconds of an epoch, of the same.
+            over: Those of them that will not go further.
+        """
+        size = len(self._rows)
+        begun = np.array(sorted(seen), dtype=int)
+        best = max((max(scores) for scores in seen.values()), default=0.0)
+        curves = np.float32(LOWEST) + np.float32(SPAN) * self._curves
+        done = np.zeros(size, dtype=int)
+        if len(begun):
+            mine = np.stack([self._continued(at, seen[at], at in over) for at in begun])
+            done[begun] = [len(seen[at]) for at in begun]
+            curves += (self._shift(begun, mine)[:, None] * self._way).astype(np.float32)[:, None, :]
+            curves[begun] = mine
+        gain = _improvement(np.minimum(curves, 1.0), best)
+        left = np.maximum(self._epochs - done, 1)
+        ahead = np.minimum(np.array(HORIZONS)[None, :], left[:, None])
+        cost = self._seconds(begun, seconds)[:, None] * ahead
+        return (gain / cost**EXPONENT).max(axis=1), self._at_end(gain, left)
+
+    def _continued(self, at: int, scores: Sequence[float], over: bool) -> np.ndarray:
+        """(trees, horizons): the running best of a curve that was begun."""
+        key = (*scores, float(over))
+        kept = self._kept.get(at)
+        if kept is None or kept[0] != key:
+            more = self._model.further(self._rows[at], scores)
+            kept = self._kept[at] = key, max(scores) + (0.0 * more if over else more)
+        return kept[1]
+
+    def _shift(self, begun: np.ndarray, mine: np.ndarray) -> np.ndarray:
+        """(candidates,): the posterior mean of ``e``, from the final scores of curves that were begun."""
+        final = mine[:, :, -1]
+        surprise = final.mean(axis=1) - LOWEST - SPAN * self._mean[begun]
+        noise = APART**2 + final.var(axis=1)
+        known = self._covariance[np.ix_(begun, begun)] + np.diag(noise)
+        return np.array(self._covariance[:, begun] @ np.linalg.solve(known, surprise))
+
+    def _at_end(self, gain: np.ndarray, left: np.ndarray) -> np.ndarray:
+        """The gain at the horizon nearest to each candidate's end."""
+        column = np.searchsorted(HORIZONS, left).clip(max=len(HORIZONS) - 1)
+        return np.asarray(gain[np.arange(len(gain)), column])
+
+    def _seconds(self, begun: np.ndarray, seconds: Mapping[int, float]) -> np.ndarray:
+        """(candidates,): seconds of an epoch: measured, or expected from those that were."""
+        found = self._log_seconds.copy()
+        if len(begun):
+            measured = np.log([seconds[at] for at in begun])
+            found += np.mean(measured - found[begun])
+            found[begun] = measured
+        return np.asarray(np.exp(found))
+
+
+def _improvement(curves: np.ndarray, best: float) -> np.ndarray:
+    """(candidates, horizons): mean excess over ``best`` of (candidates, trees, horizons), each uniform
+    within `BLUR` of itself.
+    """
+    above = curves - (best - BLUR)
+    inside = np.clip(above, 0.0, 2 * BLUR)
+    # The integral of the excess: a parabola within the blur, and the excess itself beyond it.
+    return np.asarray((inside**2 / (4 * BLUR) + np.maximum(above - 2 * BLUR, 0.0)).mean(axis=1))

@@ -1,0 +1,27 @@
+"""A store's runs as past studies, from which the transfer prior learns: one for each task and its data."""
+
+from __future__ import annotations
+
+from luthier.recipe import Recipe
+from luthier.search.past import PastStudy
+from luthier.study.store import Store
+
+
+def past_studies(store: Store) -> list[PastStudy]:
+    """Every run's trials that reported an epoch; studies of the newest runs first.
+
+    A trial that is still running counts with the epochs it has. Runs of one task on equal data, by
+    fingerprint, are one study: their scores can be compared.
+
+    Raises:
+        RunError: The store cannot be read.
+    """
+    found: dict[str, tuple[list[Recipe], list[list[float]], list[list[float]]]] = {}
+    for run in store.runs():
+        recipes, scores, seconds = found.setdefault(f"{run.task}:{run.data_fingerprint[:16]}", ([], [], []))
+        known = store.recipes(run.id)
+        for number, epochs in store.epochs(run.id).groupby("trial"):
+            recipes.append(known[int(str(number))])
+            scores.append([float(score) for score in epochs["score"]])
+            seconds.append([float(each) for each in epochs["seconds"]])
+    return [PastStudy(name, *lists) for name, lists in found.items() if lists[0]]

@@ -1,0 +1,170 @@
+"""`Auto`: the contract, the ladder, freeze and thaw, and its end."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from search_studies import made_study
+
+from luthier.recipe import Recipe
+from luthier.search import registry
+from luthier.search.auto import SETTLED, Auto
+from luthier.search.base import Order, Report
+from luthier.search.conformance import CHECKS, CONDITIONAL
+from luthier.search.past import PastStudy
+from luthier.search.prior import Prior
+from luthier.space import Listed, Space
+
+RATES = [1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1]
+LIST = Listed([Recipe(model=model, learning_rate=rate, epochs=16) for model in "mn" for rate in RATES])
+
+
+def final(recipe: Recipe, best: float = -3.0) -> float:
+    return 0.85 * math.exp(-abs(math.log10(recipe.learning_rate) - best) / 1.5)
+
+
+def slower(study: PastStudy) -> PastStudy:
+    """The same, as if rates a thousand times lower had brought it about."""
+    recipes = [r.model_copy(update={"learning_rate": r.learning_rate / 1e3}) for r in study.recipes]
+    return PastStudy(study.name, recipes, study.scores, study.seconds)
+
+
+def run(strategy: Auto, steps: int, score=None, seconds: float = 1.0) -> list[Order]:
+    """Carries out orders one at a time; ``score(recipe, epoch)`` is what each epoch brings."""
+    score = score or (lambda recipe, epoch: final(recipe) * (1 - 0.6**epoch))
+    done: dict[int, int] = {}
+    orders: list[Order] = []
+    while len(orders) < steps and not strategy.finished:
+        found = strategy.ask(1)
+        if not found:
+            break
+        (order,) = found
+        orders.append(order)
+        for epoch in range(done.get(order.trial, 0) + 1, order.until + 1):
+            strategy.tell(Report(order.trial, epoch, "running", score(order.recipe, epoch), {}, seconds))
+        done[order.trial] = order.until
+        strategy.tell(Report(order.trial, order.until, "completed", 0.0))
+    return orders
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_conforms(check) -> None:
+    check(registry.get("auto"))
+
+
+def test_the_first_trials_come_from_the_prior() -> None:
+    first = run(Auto(LIST), 1)[0].recipe
+    assert 1e-4 <= first.learning_rate <= 1e-2
+    elsewhere = [slower(made_study(f"s{seed}", seed=seed)) for seed in range(3)]
+    first = run(Auto(LIST, prior=Prior.from_studies(elsewhere)), 1)[0].recipe
+    assert first.learning_rate <= 1e-5
+
+
+def test_it_finds_the_best_for_less_than_training_all() -> None:
+    strategy = Auto(LIST)
+    orders = run(strategy, 200)
+    assert strategy.finished and len(orders) < 0.5 * 16 * len(LIST.recipes)
+    deepest = max(orders, key=lambda order: order.until)
+    assert deepest.recipe.learning_rate == 1e-3
+
+
+def test_it_learns_from_this_study_where_the_past_misleads() -> None:
+    orders = run(Auto(LIST), 120, lambda recipe, epoch: final(recipe, -5.0) * (1 - 0.6**epoch))
+    assert max(orders, key=lambda order: order.until).recipe.learning_rate <= 1e-4
+
+
+def test_trials_are_paused_and_continued() -> None:
+    orders = run(Auto(LIST), 40)
+    numbers = [order.trial for order in orders]
+    assert any(a != b and a in numbers[at + 2 :] for at, (a, b) in enumerate(pairwise(numbers)))
+    for number in set(numbers):
+        untils = [order.until for order in orders if order.trial == number]
+        assert untils == list(range(1, len(untils) + 1))
+
+
+def test_it_ends_with_a_reason_and_the_patient_one_does_not() -> None:
+    strategy = Auto(LIST)
+    run(strategy, 500)
+    assert f"{SETTLED:g}" in strategy.ended and strategy.notes()[-1] == f"The search ended: {strategy.ended}."
+    assert strategy.ask(3) == []
+    patient = registry.create("auto:patient", LIST)
+    assert len(run(patient, 500)) == 16 * len(LIST.recipes)
+    assert patient.ended == "every candidate was trained to its end"
+
+
+def test_probes_of_every_model_come_first_and_whole() -> None:
+    space = Space.from_dict(CONDITIONAL.to_dict())
+    orders = run(Auto(space), 4)
+    assert [(order.recipe.model, order.recipe.adaptation) for order in orders[:2]] == [
+        ("m", "probe"),
+        ("n", "probe"),
+    ]
+    assert all(order.until == order.recipe.epochs for order in orders[:2])
+    assert orders[2].until == 1
+    without = Space.from_dict({"model": ["m", "n"], "adaptation": ["full", "lora"], "epochs": 4})
+    assert run(Auto(without), 1)[0].until == 1
+
+
+def test_a_trial_that_ended_early_is_not_taken_up_again() -> None:
+    strategy = Auto(LIST, option="patient")
+    for status in ("failed", "stopped", "completed"):
+        (order,) = strategy.ask(1)
+        if status == "completed":
+            # By its own patience: without the epoch that was ordered.
+            strategy.tell(Report(order.trial, 0, "completed", math.nan))
+        else:
+            strategy.tell(Report(order.trial, 0, status, reason="as told"))
+        later = run(strategy, 5)
+        assert order.trial not in [each.trial for each in later]
+
+
+def test_it_is_asked_while_orders_are_out() -> None:
+    strategy = Auto(LIST)
+    first = strategy.ask(3)
+    second = strategy.ask(20)
+    recipes = [order.recipe for order in first + second]
+    assert len(recipes) == len(set(recipes)) == 16
+    assert strategy.ask(1) == [] and not strategy.finished
+    for order in first + second:
+        strategy.tell(Report(order.trial, 1, "running", 0.5, {}, 1.0))
+        strategy.tell(Report(order.trial, 1, "completed", 0.5))
+    assert strategy.ask(1)
+
+
+@pytest.mark.parametrize("score", [-12.0, 0.0, 1.0, 250.0, math.nan, -math.inf])
+def test_any_scores_will_do(score) -> None:
+    strategy = Auto(LIST, option="patient")
+    orders = run(strategy, 30, lambda recipe, epoch: score)
+    assert len(orders) == 30
+    errors = Auto(LIST)
+    orders = run(errors, 200, lambda recipe, epoch: -10 + 5 * final(recipe) * (1 - 0.6**epoch))
+    assert max(orders, key=lambda order: order.until).recipe.learning_rate == 1e-3
+
+
+def test_a_prior_that_changed_is_said() -> None:
+    strategy = Auto(LIST)
+    run(strategy, 5)
+    state = json.loads(json.dumps(strategy.state()))
+    other = Auto(LIST, prior=Prior.from_studies([made_study("other", seed=9)]))
+    other.restore(state)
+    assert any("prior changed" in note for note in other.notes())
+    same = Auto(LIST)
+    same.restore(state)
+    assert not any("prior changed" in note for note in same.notes())
+    assert run(same, 3) == run(strategy, 3)
+
+
+def test_features_of_a_list_are_used() -> None:
+    # Equal to all a recipe says; only the list's own feature tells good from bad.
+    recipes = [Recipe(model=f"m#{at}", epochs=4) for at in range(12)]
+    quality = np.linspace(0, 1, 12)
+    study = PastStudy(
+        "s", recipes, [[0.3 + 0.5 * q] * 4 for q in quality], [[1.0] * 4] * 12, quality[:, None], ["own"]
+    )
+    space = Listed(recipes, quality[::-1, None], ["own"])
+    first = run(Auto(space, prior=Prior.from_studies([study])), 1)[0].recipe
+    assert space.index(first) <= 1
