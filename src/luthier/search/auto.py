@@ -52,11 +52,12 @@ class Auto(Strategy):
     First, where the space has linear probes, one of each model, whole: on cached features they cost seconds,
     and tell models apart. Then one epoch at a time, of the trial, new or paused, with the highest::
 
-        max over h of  E[max(0, best after h more epochs - best score so far)] / sqrt(seconds of h epochs)
+        max over h of  E[max(0, best after h more epochs - best score so far)] / sqrt(seconds of h epochs + c)
 
     The expectation is over a sample of curves from a model of past studies (`CurveModel`), which this study's
     own results correct (`Expectation`). Improvement over the square root of cost, not cost, because epochs
-    that come cheap are many and small, and the best score is wanted at every budget. The search ends when no
+    that come cheap are many and small, and the best score is wanted at every budget; ``c`` are four epochs of
+    the median candidate. The search ends when no
     trial is expected to add `SETTLED` to the best score by its last epoch, unless the option is ``patient``.
 
     Candidates are the space's default and scrambled Sobol points through its priors, `CANDIDATES` in all; of
@@ -120,9 +121,8 @@ class Auto(Strategy):
         rows, names = features.of_space(self.space, self.candidates)
         model: CurveModel = fitted(self.prior, tuple(names), self.seed)
         identities = [features.model_of(recipe) for recipe in self.candidates]
-        return Expectation(
-            model, model.rows(rows, identities), np.array([recipe.epochs for recipe in self.candidates])
-        )
+        epochs = np.array([recipe.epochs for recipe in self.candidates])
+        return Expectation(model, model.rows(rows, identities), identities, epochs)
 
     # -- the contract ----------------------------------------------------------------------------------------
 

@@ -15,12 +15,14 @@ LOWEST = 0.05
 SPAN, SPAN_SPREAD = 0.9, 0.12
 """How far a study's best score lies above `LOWEST`, before any is seen: mean and standard deviation."""
 ALIKE, APART = 0.15, 0.12
-"""Standard deviations of what past studies say wrongly of a recipe here: the part that it shares with recipes
-of its leaves, and its own."""
+"""Standard deviations of what past studies say wrongly of a recipe here: the part that all recipes of its
+model share, and its own."""
 BLUR = 0.03
 """Half the width of each sampled curve, so that no improvement counts as impossible."""
 EXPONENT = 0.5
 """Power of the cost by which expected improvement is divided."""
+OVERHEAD = 4.0
+"""Epochs of the median candidate that are added to every cost: what is almost free is not chosen for that."""
 
 
 class Expectation:
@@ -29,19 +31,22 @@ class Expectation:
     A candidate's final score here is modelled as::
 
         score_i = LOWEST + SPAN * y_i + e_i
-        cov(e_i, e_j) = SPAN_SPREAD^2 y_i y_j + ALIKE^2 likeness_ij + [i = j] APART^2
+        cov(e_i, e_j) = SPAN_SPREAD^2 y_i y_j + ALIKE^2 [same model] + APART^2 [i = j]
 
     where ``y_i`` is the past studies' expectation (0: their worst, 1: their best): a Gaussian process whose
-    first term is how hard this study's task is, and whose second is what its recipes of one kind share. Final
-    scores seen, or expected from curves begun, move those of the others.
+    first term is how hard this study's task is, and whose second how well a model suits it. Final scores
+    seen, or expected from curves begun, move those of the others.
 
     Args:
         model: Of past curves.
         rows: (candidates, columns): see `CurveModel.rows`.
+        models: Which model each candidate is of.
         epochs: (candidates,): the most that each may be trained.
     """
 
-    def __init__(self, model: CurveModel, rows: np.ndarray, epochs: np.ndarray) -> None:
+    def __init__(
+        self, model: CurveModel, rows: np.ndarray, models: Sequence[str], epochs: np.ndarray
+    ) -> None:
         self._model, self._rows, self._epochs = model, rows, np.asarray(epochs)
         self._log_seconds = model.log_seconds(rows)
         self._curves = model.new(rows).astype(np.float32)
@@ -49,7 +54,8 @@ class Expectation:
         # How much of the way to its end a curve has gone by each horizon: a correction grows along with it.
         self._way = np.clip(self._curves.mean(axis=1) / np.maximum(self._mean, 1e-3)[:, None], 0.0, 1.0)
         self._covariance = SPAN_SPREAD**2 * np.outer(self._mean, self._mean)
-        self._covariance += ALIKE**2 * model.likeness(rows)
+        names = np.array(models)
+        self._covariance += ALIKE**2 * (names[:, None] == names[None, :])
         self._kept: dict[int, tuple[tuple[float, ...], np.ndarray]] = {}
 
     def improvement(
@@ -76,7 +82,8 @@ class Expectation:
         gain = _improvement(np.minimum(curves, 1.0), best)
         left = np.maximum(self._epochs - done, 1)
         ahead = np.minimum(np.array(HORIZONS)[None, :], left[:, None])
-        cost = self._seconds(begun, seconds)[:, None] * ahead
+        epoch = self._seconds(begun, seconds)
+        cost = epoch[:, None] * ahead + OVERHEAD * np.median(epoch)
         return (gain / cost**EXPONENT).max(axis=1), self._at_end(gain, left)
 
     def _continued(self, at: int, scores: Sequence[float], over: bool) -> np.ndarray:
