@@ -50,15 +50,15 @@ class Auto(Strategy):
     """Chooses recipes by what past studies say of them, and goes on with trials by how they do.
 
     First, where the space has linear probes, one of each model, whole: on cached features they cost seconds,
-    and tell models apart. Then one epoch at a time, of the trial, new or paused, with the highest::
+    and tell models apart. Then a slice at a time, of the trial, new or paused, with the highest::
 
-        max over h of  E[max(0, best after h more epochs - best score so far)] / sqrt(seconds of h epochs + c)
+        max over h of  E[max(0, best after h more epochs - best score so far)] / (seconds of h epochs + c)^0.4
 
-    The expectation is over a sample of curves from a model of past studies (`CurveModel`), which this study's
-    own results correct (`Expectation`). Improvement over the square root of cost, not cost, because epochs
-    that come cheap are many and small, and the best score is wanted at every budget; ``c`` are four epochs of
-    the median candidate. The search ends when no
-    trial is expected to add `SETTLED` to the best score by its last epoch, unless the option is ``patient``.
+    where a slice is one epoch, or half of those behind a trial, and ``c`` are eight epochs of the median
+    candidate. The expectation is over a sample of curves from a model of past studies (`CurveModel`), which
+    this study's own results correct (`Expectation`). Improvement over a root of cost, not cost: epochs that
+    come cheap are many and small, and the best score is wanted at every budget. The search ends when no trial
+    is expected to add `SETTLED` to the best score by its last epoch, unless the option is ``patient``.
 
     Candidates are the space's default and scrambled Sobol points through its priors, `CANDIDATES` in all; of
     a `Listed` space, the list. Trials that fail are not taken up again. The state holds what was ordered and
@@ -160,7 +160,8 @@ class Auto(Strategy):
                     f"(on a scale of 0 to 1; the most is {gain:.2g})"
                 )
             return None
-        return begun[at] if at in begun else self._begin(at), 1
+        number = begun[at] if at in begun else self._begin(at)
+        return number, max(1, len(self._trials[number].scores) // 2)
 
     def _begin(self, candidate: int) -> int:
         self._trials.append(_Trial(candidate, self.candidates[candidate].epochs))

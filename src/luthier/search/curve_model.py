@@ -17,8 +17,8 @@ HORIZONS = (1, 2, 4, 8, 16, 32, 50)
 TREES = 64
 
 _ROOM = 1.03
-"""Relative scores are learnt as -log(_ROOM - score): a point between good recipes matters more than one between
-bad ones.
+"""Relative scores are learnt as -log(_ROOM - score): a point between good ones matters more than one
+between bad ones.
 """
 _SEEN = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Epochs after which the curves of past studies are looked at as if they ended there."""

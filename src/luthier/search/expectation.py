@@ -19,9 +19,9 @@ ALIKE, APART = 0.15, 0.12
 model share, and its own."""
 BLUR = 0.03
 """Half the width of each sampled curve, so that no improvement counts as impossible."""
-EXPONENT = 0.5
+EXPONENT = 0.4
 """Power of the cost by which expected improvement is divided."""
-OVERHEAD = 4.0
+OVERHEAD = 8.0
 """Epochs of the median candidate that are added to every cost: what is almost free is not chosen for that."""
 
 
