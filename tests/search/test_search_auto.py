@@ -67,7 +67,8 @@ def test_the_first_trials_come_from_the_prior() -> None:
 def test_it_finds_the_best_for_less_than_training_all() -> None:
     strategy = Auto(LIST)
     orders = run(strategy, 200)
-    assert strategy.finished and len(orders) < 0.5 * 16 * len(LIST.recipes)
+    epochs = sum({order.trial: order.until for order in orders}.values())
+    assert strategy.finished and epochs < 0.5 * 16 * len(LIST.recipes)
     deepest = max(orders, key=lambda order: order.until)
     assert deepest.recipe.learning_rate == 1e-3
 
@@ -83,7 +84,8 @@ def test_trials_are_paused_and_continued() -> None:
     assert any(a != b and a in numbers[at + 2 :] for at, (a, b) in enumerate(pairwise(numbers)))
     for number in set(numbers):
         untils = [order.until for order in orders if order.trial == number]
-        assert untils == list(range(1, len(untils) + 1))
+        # One epoch, then half of those behind it.
+        assert untils == [1, 2, 3, 4, 6, 9, 13, 16][: len(untils)]
 
 
 def test_it_ends_with_a_reason_and_the_patient_one_does_not() -> None:
@@ -92,7 +94,7 @@ def test_it_ends_with_a_reason_and_the_patient_one_does_not() -> None:
     assert f"{SETTLED:g}" in strategy.ended and strategy.notes()[-1] == f"The search ended: {strategy.ended}."
     assert strategy.ask(3) == []
     patient = registry.create("auto:patient", LIST)
-    assert len(run(patient, 500)) == 16 * len(LIST.recipes)
+    assert len(run(patient, 500)) == 8 * len(LIST.recipes)
     assert patient.ended == "every candidate was trained to its end"
 
 

@@ -22,7 +22,7 @@ ROWS = MODEL.rows(features.matrix(RECIPES), [recipe.model for recipe in RECIPES]
 
 
 def expectation() -> Expectation:
-    return Expectation(MODEL, ROWS, [recipe.model for recipe in RECIPES], np.full(len(RECIPES), 16))
+    return Expectation(MODEL, ROWS, np.full(len(RECIPES), 16))
 
 
 def test_curves_of_new_recipes_rise_and_are_best_where_the_past_was() -> None:
@@ -45,13 +45,12 @@ def test_slow_models_are_expected_to_be_slow() -> None:
     assert seconds[5:].mean() - seconds[:5].mean() == pytest.approx(np.log(2), abs=0.1)
 
 
-def test_a_disappointment_lowers_all_and_its_own_model_most() -> None:
+def test_a_disappointment_lowers_the_others() -> None:
     model = expectation()
     _, before = model.improvement({0: [0.1]}, {0: 1.0}, set())
     # Far below what the past says of a rate that is nearly the best.
     _, after = model.improvement({0: [0.1], 3: [0.05] * 3}, {0: 1.0, 3: 1.0}, {3})
     assert after[7] < before[7] and after[2] < before[2]
-    assert after[2] / before[2] < after[7] / before[7]
 
 
 def test_what_is_over_or_cannot_be_better_gains_nothing() -> None:

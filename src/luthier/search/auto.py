@@ -25,7 +25,7 @@ from luthier.space import Choice, Listed, Space
 
 CANDIDATES = 256
 """Recipes drawn from a space to choose among; a list has its own."""
-SETTLED = 0.0005
+SETTLED = 0.0001
 """The search ends when no trial is expected to add this much to the best score, on a scale of 0 to 1."""
 
 _PATIENCE = 1000
@@ -52,11 +52,11 @@ class Auto(Strategy):
     First, where the space has linear probes, one of each model, whole: on cached features they cost seconds,
     and tell models apart. Then a slice at a time, of the trial, new or paused, with the highest::
 
-        max over h of  E[max(0, best after h more epochs - best score so far)] / (seconds of h epochs + c)^0.4
+        max over h of  E[max(0, best after h more epochs - best score so far)] / sqrt(seconds of h epochs + c)
 
-    where a slice is one epoch, or half of those behind a trial, and ``c`` are eight epochs of the median
+    where a slice is one epoch, or half of those behind a trial, and ``c`` are four epochs of the median
     candidate. The expectation is over a sample of curves from a model of past studies (`CurveModel`), which
-    this study's own results correct (`Expectation`). Improvement over a root of cost, not cost: epochs that
+    this study's own results correct (`Expectation`). Improvement over the root of cost, not cost: epochs that
     come cheap are many and small, and the best score is wanted at every budget. The search ends when no trial
     is expected to add `SETTLED` to the best score by its last epoch, unless the option is ``patient``.
 
@@ -122,7 +122,7 @@ class Auto(Strategy):
         model: CurveModel = fitted(self.prior, tuple(names), self.seed)
         identities = [features.model_of(recipe) for recipe in self.candidates]
         epochs = np.array([recipe.epochs for recipe in self.candidates])
-        return Expectation(model, model.rows(rows, identities), identities, epochs)
+        return Expectation(model, model.rows(rows, identities), epochs)
 
     # -- the contract ----------------------------------------------------------------------------------------
 

@@ -94,8 +94,10 @@ class CurveModel:
         return np.asarray(_answers(self._begun, whole)[0])
 
     def _of_models(self, models: Sequence[str]) -> np.ndarray:
+        """(recipes, columns): what is known of each one's model, and which of the known models it is."""
         unknown = np.full(5, MISSING)
-        return np.array([self._worth.get(model, unknown) for model in models]).reshape(len(models), 5)
+        worth = np.array([self._worth.get(model, unknown) for model in models]).reshape(len(models), 5)
+        return np.hstack([worth, np.array(models)[:, None] == np.array(list(self._worth))[None, :]])
 
 
 @lru_cache(maxsize=64)
