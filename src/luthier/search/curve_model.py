@@ -100,7 +100,7 @@ class CurveModel:
         return np.hstack([worth, np.array(models)[:, None] == np.array(list(self._worth))[None, :]])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def fitted(prior: Prior, names: tuple[str, ...], seed: int) -> CurveModel:
     """The model of these arguments, kept for the next who asks: it takes seconds to fit."""
     return CurveModel(prior, names, seed)
