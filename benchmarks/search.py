@@ -46,8 +46,9 @@ PUBLISHED = {"random": (0.505, 0.404, 0.264), "hyperband:asha": (0.261, 0.170, 0
 # Exact, so that the figures can be had again. Ray and SMAC want packages that ours must not be bound to.
 RAY = ["ray[tune]==2.60.0"]
 SMAC = ["smac==2.4.1", "ConfigSpace==1.2.2"]
-# A grid has no order worth measuring; Optuna's samplers run by themselves, below.
-NOT_MEASURED = {"grid", "optuna"}
+# A grid has no order worth measuring, a population makes recipes that nobody recorded, and Optuna's samplers
+# run by themselves, below.
+NOT_MEASURED = {"grid", "optuna", "population"}
 
 
 @cache

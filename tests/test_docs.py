@@ -37,9 +37,10 @@ def test_the_recipe_page_lists_every_setting_with_its_default():
 
 
 def test_the_space_of_the_search_page_is_a_space():
-    (text,) = blocks("docs/search.md", "yaml")
+    text, listed = blocks("docs/search.md", "yaml")
     space = Space.from_dict({"model": "minilm", **yaml.safe_load(text)})
     assert space.default().optimizer == "adamw"
+    assert Space.from_yaml(listed).default().adaptation == "full"
 
 
 def test_the_settings_of_the_runs_page_are_settings():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import types
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 import jsonschema
 import pandas as pd
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -20,6 +22,7 @@ from luthier.cli.output import next_commands
 from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.evaluation import Evaluation
 from luthier.run.settings import Settings
+from luthier.search import registry
 
 runner = CliRunner()
 
@@ -130,6 +133,13 @@ def test_every_setting_has_an_option_and_arrives(api):
         {"data": "d.csv", **EVERY, "columns": {"input": ["title", "body"]}, "drop_leaks": True}
     )
     assert set(Settings.model_fields) == {"data", "columns", "drop_leaks", *EVERY}
+
+
+def test_the_help_names_every_strategy():
+    (said,) = [
+        one.help for one in typer.main.get_command(app).commands["tune"].params if one.name == "strategy"
+    ]
+    assert set(registry._BUILT_IN) <= set(re.findall(r"\w+", said))
 
 
 def test_options_left_out_stay_the_defaults(api):

@@ -45,18 +45,12 @@ def test_slow_models_are_expected_to_be_slow() -> None:
     assert seconds[5:].mean() - seconds[:5].mean() == pytest.approx(np.log(2), abs=0.1)
 
 
-def test_likeness_is_a_kernel() -> None:
-    likeness = MODEL.likeness(ROWS)
-    assert (np.diag(likeness) == 1).all() and (likeness == likeness.T).all()
-    assert np.linalg.eigvalsh(likeness).min() > -1e-9
-
-
-def test_a_disappointment_lowers_those_like_it_most() -> None:
+def test_a_disappointment_lowers_the_others() -> None:
     model = expectation()
-    before, _ = model.improvement({0: [0.1]}, {0: 1.0}, set())
-    # Far below what the past says of the best rate.
-    after, _ = model.improvement({0: [0.1], 2: [0.05] * 3}, {0: 1.0, 2: 1.0}, {2})
-    assert after[7] < before[7]
+    _, before = model.improvement({0: [0.1]}, {0: 1.0}, set())
+    # Far below what the past says of a rate that is nearly the best.
+    _, after = model.improvement({0: [0.1], 3: [0.05] * 3}, {0: 1.0, 3: 1.0}, {3})
+    assert after[7] < before[7] and after[2] < before[2]
 
 
 def test_what_is_over_or_cannot_be_better_gains_nothing() -> None:

@@ -94,7 +94,7 @@ def test_the_users_own_comes_first(made_prior) -> None:
 
 
 def test_scores_that_are_no_shares_are_brought_to_their_scale() -> None:
-    assert scale([0.2, math.nan, 0.9]) == (0.0, 1.0)
+    assert scale([0.2, math.nan, 0.9]) == scale([1.0000000036, 0.5]) == (0.0, 1.0)
     assert scale([]) == (0.0, 1.0)
     offset, factor = scale([-3.0, -1.0])
     assert [(score - offset) * factor for score in (-3.0, -1.0)] == pytest.approx([0.05, 0.85])

@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
+from search_studies import listing
 
 from luthier.errors import SettingError
 from luthier.search import registry
@@ -16,6 +17,7 @@ from luthier.search.conformance import CHECKS, CONDITIONAL, SPACES
 from luthier.search.grid import Grid
 from luthier.search.optuna import OptunaSampler
 from luthier.search.random import Random
+from luthier.search.workers import Workers, reports
 from luthier.space import Space
 
 # Left out: what is the usual form in these spaces; and samplers of Optuna, which differ in one line and are
@@ -54,6 +56,15 @@ def test_conforms(name, check, monkeypatch) -> None:
     for place, value in QUICK.get(name.partition(":")[0], {}).items():
         monkeypatch.setattr(f"luthier.search.{place}", value)
     check(partial(registry.create, name))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "population"])
+def test_a_list_of_recipes_is_a_space_like_another(name) -> None:
+    space = listing(SPACES["conditional"], 6)
+    workers = Workers(
+        registry.create(name, space), 2, lambda order, begun: reports(order, begun, lambda o, e: e / 9)
+    )
+    assert set(workers.run(trials=4).recipes.values()) <= set(space.recipes)
 
 
 class Repeats(Random):

@@ -238,9 +238,14 @@ class _Run:
             room=engine.room,
             interrupted=interrupt.reason,
         )
-        for message in study.strategy.notes():
+        said = study.strategy.notes()
+        for message in said:
             self.watch.note(message)
         study.run(lambda best: self._closing_seconds(engine) + self._scratch_seconds(engine, best))
+        # A strategy that ends a search by itself says why.
+        for message in study.strategy.notes():
+            if message not in said:
+                self.watch.note(message)
         return study
 
     def _fallback(self) -> Finished:

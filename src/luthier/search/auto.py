@@ -20,16 +20,14 @@ from luthier.search.base import Order, Report, Strategy
 from luthier.search.curve_model import CurveModel, fitted
 from luthier.search.expectation import Expectation
 from luthier.search.past import scale
+from luthier.search.points import Points
 from luthier.search.prior import Prior
 from luthier.space import Choice, Listed, Space
 
 CANDIDATES = 256
 """Recipes drawn from a space to choose among; a list has its own."""
-SETTLED = 0.0005
+SETTLED = 0.0001
 """The search ends when no trial is expected to add this much to the best score, on a scale of 0 to 1."""
-
-_PATIENCE = 1000
-"""Points in a row that bring nothing new, after which a space counts as used up."""
 
 
 @dataclass
@@ -50,14 +48,15 @@ class Auto(Strategy):
     """Chooses recipes by what past studies say of them, and goes on with trials by how they do.
 
     First, where the space has linear probes, one of each model, whole: on cached features they cost seconds,
-    and tell models apart. Then one epoch at a time, of the trial, new or paused, with the highest::
+    and tell models apart. Then a slice at a time, of the trial, new or paused, with the highest::
 
-        max over h of  E[max(0, best after h more epochs - best score so far)] / sqrt(seconds of h epochs)
+        max over h of  E[max(0, best after h more epochs - best score so far)] / sqrt(seconds of h epochs + c)
 
-    The expectation is over a sample of curves from a model of past studies (`CurveModel`), which this study's
-    own results correct (`Expectation`). Improvement over the square root of cost, not cost, because epochs
-    that come cheap are many and small, and the best score is wanted at every budget. The search ends when no
-    trial is expected to add `SETTLED` to the best score by its last epoch, unless the option is ``patient``.
+    where a slice is one epoch, or half of those behind a trial, and ``c`` are four epochs of the median
+    candidate. The expectation is over a sample of curves from a model of past studies (`CurveModel`), which
+    this study's own results correct (`Expectation`). Improvement over the root of cost, not cost: epochs that
+    come cheap are many and small, and the best score is wanted at every budget. The search ends when no trial
+    is expected to add `SETTLED` to the best score by its last epoch, unless the option is ``patient``.
 
     Candidates are the space's default and scrambled Sobol points through its priors, `CANDIDATES` in all; of
     a `Listed` space, the list. Trials that fail are not taken up again. The state holds what was ordered and
@@ -93,7 +92,7 @@ class Auto(Strategy):
         if isinstance(self.space, Listed):
             return list(self.space.recipes)
         drawn = _drawn(json.dumps(self.space.to_dict()), self.seed)
-        return list(dict.fromkeys([*self._probes, self.space.default(), *drawn]))
+        return list(dict.fromkeys([*self._probes, *drawn]))
 
     @cached_property
     def _probes(self) -> list[Recipe]:
@@ -120,9 +119,8 @@ class Auto(Strategy):
         rows, names = features.of_space(self.space, self.candidates)
         model: CurveModel = fitted(self.prior, tuple(names), self.seed)
         identities = [features.model_of(recipe) for recipe in self.candidates]
-        return Expectation(
-            model, model.rows(rows, identities), np.array([recipe.epochs for recipe in self.candidates])
-        )
+        epochs = np.array([recipe.epochs for recipe in self.candidates])
+        return Expectation(model, model.rows(rows, identities), epochs)
 
     # -- the contract ----------------------------------------------------------------------------------------
 
@@ -160,7 +158,8 @@ class Auto(Strategy):
                     f"(on a scale of 0 to 1; the most is {gain:.2g})"
                 )
             return None
-        return begun[at] if at in begun else self._begin(at), 1
+        number = begun[at] if at in begun else self._begin(at)
+        return number, max(1, len(self._trials[number].scores) // 2)
 
     def _begin(self, candidate: int) -> int:
         self._trials.append(_Trial(candidate, self.candidates[candidate].epochs))
@@ -241,18 +240,11 @@ class Auto(Strategy):
 
 @lru_cache(maxsize=4)
 def _drawn(space: str, seed: int) -> tuple[Recipe, ...]:
-    """Different recipes drawn from a space in its plain form, as JSON; kept, for a strategy that is restored
-    draws the same again.
+    """The first points of a space in its plain form, as JSON; kept, for a strategy that is restored draws the
+    same again.
     """
-    from scipy.stats import qmc
-
-    source = Space.from_dict(json.loads(space))
-    size = len(source.dimensions)
-    found: dict[Recipe, None] = {}
-    points = qmc.Sobol(size, scramble=True, seed=np.random.default_rng([seed, 1])) if size else None
-    idle = 0
-    while points is not None and len(found) < CANDIDATES and idle < _PATIENCE:
-        before = len(found)
-        found[source.sample(points.random(1)[0])] = None
-        idle = 0 if len(found) > before else idle + 1
+    points = Points(Space.from_dict(json.loads(space)), seed)
+    found: list[Recipe] = []
+    while points.upcoming is not None and len(found) < CANDIDATES:
+        found.append(points.take())
     return tuple(found)

@@ -71,5 +71,7 @@ class Strategy(ABC):
         return None
 
     def notes(self) -> list[str]:
-        """What the user should know before the search starts, a sentence each."""
+        """What the user should know before the search starts, a sentence each; later, also why it ended by
+        itself.
+        """
         return []

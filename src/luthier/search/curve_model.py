@@ -16,6 +16,10 @@ HORIZONS = (1, 2, 4, 8, 16, 32, 50)
 """Epochs ahead for which scores are predicted."""
 TREES = 64
 
+_ROOM = 1.03
+"""Relative scores are learnt as -log(_ROOM - score): a point between good ones matters more than one
+between bad ones.
+"""
 _SEEN = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Epochs after which the curves of past studies are looked at as if they ended there."""
 
@@ -52,7 +56,8 @@ class CurveModel:
         self._worth = _worth(prior, relative[:, -1], seconds)
         rows = np.hstack([table[:, varying], self._of_models([prior.models[at] for at in prior.model])])
         trees = ExtraTreesRegressor(TREES, min_samples_leaf=2, max_features=0.5, random_state=seed)
-        self._new = trees.fit(rows, _at(relative, np.array(HORIZONS)[None, :].repeat(len(rows), 0)))
+        wanted = _at(relative, np.array(HORIZONS)[None, :].repeat(len(rows), 0))
+        self._new = trees.fit(rows, -np.log(_ROOM - np.clip(wanted, -1.0, 1.0)))
         cost = ExtraTreesRegressor(TREES // 2, min_samples_leaf=2, max_features=0.5, random_state=seed)
         self._cost = cost.fit(rows, seconds)
         begun, gains = _begun(prior, rows)
@@ -68,14 +73,7 @@ class CurveModel:
         """Curves of recipes not begun: (recipes, TREES, len(HORIZONS)), running best, where 0 is the worst
         and 1 the best final score of a study.
         """
-        return _answers(self._new, rows)
-
-    def likeness(self, rows: np.ndarray) -> np.ndarray:
-        """(recipes, recipes): share of trees in which two lie in one leaf, a positive definite kernel (Davies
-        & Ghahramani 2014).
-        """
-        leaves = self._new.apply(rows)
-        return np.asarray(np.mean(leaves[:, None, :] == leaves[None, :, :], axis=2))
+        return np.asarray(_ROOM - np.exp(-_answers(self._new, rows)))
 
     def log_seconds(self, rows: np.ndarray) -> np.ndarray:
         """(recipes,): logarithm of an epoch's seconds, up to a constant of the study."""
@@ -96,11 +94,13 @@ class CurveModel:
         return np.asarray(_answers(self._begun, whole)[0])
 
     def _of_models(self, models: Sequence[str]) -> np.ndarray:
+        """(recipes, columns): what is known of each one's model, and which of the known models it is."""
         unknown = np.full(5, MISSING)
-        return np.array([self._worth.get(model, unknown) for model in models]).reshape(len(models), 5)
+        worth = np.array([self._worth.get(model, unknown) for model in models]).reshape(len(models), 5)
+        return np.hstack([worth, np.array(models)[:, None] == np.array(list(self._worth))[None, :]])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def fitted(prior: Prior, names: tuple[str, ...], seed: int) -> CurveModel:
     """The model of these arguments, kept for the next who asks: it takes seconds to fit."""
     return CurveModel(prior, names, seed)

@@ -14,13 +14,14 @@ LOWEST = 0.05
 """Where a study's worst final score lies on the scale of shares: little above chance."""
 SPAN, SPAN_SPREAD = 0.9, 0.12
 """How far a study's best score lies above `LOWEST`, before any is seen: mean and standard deviation."""
-ALIKE, APART = 0.15, 0.12
-"""Standard deviations of what past studies say wrongly of a recipe here: the part that it shares with recipes
-of its leaves, and its own."""
+APART = 0.12
+"""Standard deviation of what past studies say wrongly of a recipe's final score here."""
 BLUR = 0.03
 """Half the width of each sampled curve, so that no improvement counts as impossible."""
 EXPONENT = 0.5
 """Power of the cost by which expected improvement is divided."""
+OVERHEAD = 4.0
+"""Epochs of the median candidate that are added to every cost: what is almost free is not chosen for that."""
 
 
 class Expectation:
@@ -28,12 +29,10 @@ class Expectation:
 
     A candidate's final score here is modelled as::
 
-        score_i = LOWEST + SPAN * y_i + e_i
-        cov(e_i, e_j) = SPAN_SPREAD^2 y_i y_j + ALIKE^2 likeness_ij + [i = j] APART^2
+        score_i = LOWEST + (SPAN + s) y_i + e_i,   s ~ N(0, SPAN_SPREAD^2),   e_i ~ N(0, APART^2)
 
-    where ``y_i`` is the past studies' expectation (0: their worst, 1: their best): a Gaussian process whose
-    first term is how hard this study's task is, and whose second is what its recipes of one kind share. Final
-    scores seen, or expected from curves begun, move those of the others.
+    where ``y_i`` is the past studies' expectation (0: their worst, 1: their best) and ``s`` is how easy this
+    study's task is. Final scores seen, or expected from curves begun, tell of ``s``, and so move the others.
 
     Args:
         model: Of past curves.
@@ -48,8 +47,6 @@ class Expectation:
         self._mean = self._curves[:, :, -1].mean(axis=1)
         # How much of the way to its end a curve has gone by each horizon: a correction grows along with it.
         self._way = np.clip(self._curves.mean(axis=1) / np.maximum(self._mean, 1e-3)[:, None], 0.0, 1.0)
-        self._covariance = SPAN_SPREAD**2 * np.outer(self._mean, self._mean)
-        self._covariance += ALIKE**2 * model.likeness(rows)
         self._kept: dict[int, tuple[tuple[float, ...], np.ndarray]] = {}
 
     def improvement(
@@ -76,7 +73,8 @@ class Expectation:
         gain = _improvement(np.minimum(curves, 1.0), best)
         left = np.maximum(self._epochs - done, 1)
         ahead = np.minimum(np.array(HORIZONS)[None, :], left[:, None])
-        cost = self._seconds(begun, seconds)[:, None] * ahead
+        epoch = self._seconds(begun, seconds)
+        cost = epoch[:, None] * ahead + OVERHEAD * np.median(epoch)
         return (gain / cost**EXPONENT).max(axis=1), self._at_end(gain, left)
 
     def _continued(self, at: int, scores: Sequence[float], over: bool) -> np.ndarray:
@@ -89,12 +87,13 @@ class Expectation:
         return kept[1]
 
     def _shift(self, begun: np.ndarray, mine: np.ndarray) -> np.ndarray:
-        """(candidates,): the posterior mean of ``e``, from the final scores of curves that were begun."""
+        """(candidates,): what the posterior mean of ``s`` adds to final scores, given the curves begun."""
         final = mine[:, :, -1]
-        surprise = final.mean(axis=1) - LOWEST - SPAN * self._mean[begun]
-        noise = APART**2 + final.var(axis=1)
-        known = self._covariance[np.ix_(begun, begun)] + np.diag(noise)
-        return np.array(self._covariance[:, begun] @ np.linalg.solve(known, surprise))
+        expected = self._mean[begun]
+        weight = expected / (APART**2 + final.var(axis=1))
+        surprise = final.mean(axis=1) - LOWEST - SPAN * expected
+        easier = (weight @ surprise) / (weight @ expected + SPAN_SPREAD**-2)
+        return np.asarray(easier * self._mean)
 
     def _at_end(self, gain: np.ndarray, left: np.ndarray) -> np.ndarray:
         """The gain at the horizon nearest to each candidate's end."""

@@ -12,6 +12,8 @@ import numpy as np
 
 from luthier.recipe import Recipe
 
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class PastStudy:
@@ -43,7 +45,8 @@ def scale(scores: Iterable[float]) -> tuple[float, float]:
     """
     seen = [score for score in scores if math.isfinite(score)]
     low, high = min(seen, default=0.0), max(seen, default=1.0)
-    if low >= 0.0 and high <= 1.0:
+    # A share may be over by what rounding adds.
+    if low >= -_ROUNDING and high <= 1.0 + _ROUNDING:
         return 0.0, 1.0
     factor = 0.8 / (high - low) if high > low else 1.0
     return low - 0.05 / factor, factor

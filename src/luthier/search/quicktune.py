@@ -95,7 +95,7 @@ def _study(
     return PastStudy(
         name=f"quicktune:{name}",
         recipes=recipes,
-        scores=[[value / 100 for value in accuracy[each]] for each in accuracy],
+        scores=[[min(value / 100, 1.0) for value in accuracy[each]] for each in accuracy],
         seconds=[list(seconds[each]) for each in accuracy],
         features=np.array(features),
         feature_names=["frozen", *(f"quicktune:{column}" for column in columns)],
