@@ -52,5 +52,14 @@ def test_runs_on_the_same_data_for_one_task_are_one_study(store) -> None:
     assert sorted(len(study.recipes) for study in past_studies(store)) == [1, 1, 3]
 
 
+def test_what_started_from_another_trials_weights_does_not_count(store) -> None:
+    add_run(store, "abc", [[0.1, 0.4], [0.2]])
+    (run,) = store.runs()
+    store.start_trial(run.id, Order(2, Recipe(model="m", epochs=3), 3, parent=0))
+    store.report(run.id, Report(2, 1, "running", 0.8, {"loss": 1.0}, 2.5), spent=1.0)
+    (study,) = past_studies(store)
+    assert study.scores == [[0.1, 0.4], [0.2]]
+
+
 def test_an_empty_store_has_none(store) -> None:
     assert past_studies(store) == []

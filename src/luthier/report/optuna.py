@@ -132,7 +132,7 @@ def _trial(
 ) -> FrozenTrial:
     from optuna.trial import TrialState, create_trial
 
-    inactive = set(space.settings) - _active(space, recipe)
+    inactive = set(space.settings) - set(space.active(recipe))
     parameters = {name: getattr(recipe, name) for name in distributions if name not in inactive}
     score = float(row["score"])
     scored = math.isfinite(score) and row["status"] in {"completed", "stopped"}
@@ -153,18 +153,6 @@ def _trial(
     )
     trial.datetime_start, trial.datetime_complete = _local(row["started"]), _local(row["ended"])
     return trial
-
-
-def _active(space: Space, recipe: Recipe) -> set[str]:
-    """The settings that apply to a recipe, which may lie outside the space."""
-    found: set[str] = set()
-
-    def take(name: str, _: Any) -> Any:
-        found.add(name)
-        return getattr(recipe, name)
-
-    space.build(take)
-    return found
 
 
 def _plain(value: Any) -> Any:

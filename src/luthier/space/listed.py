@@ -78,12 +78,19 @@ class Listed(Space):
         super().__init__({name: [Alternative(domain)] for name, domain in _domains(self.recipes).items()})
 
     @classmethod
-    def from_entries(cls, entries: Any) -> Listed:
-        """The list from its plain form, the value of ``recipes``.
+    def from_entries(cls, space: Mapping[str, Any]) -> Listed:
+        """The list from its plain form, as `to_dict` gives it.
 
         Raises:
-            SettingError: It is no list of mappings, or a setting is unknown or out of range.
+            SettingError: There is something beside ``recipes``, or that is no list of mappings; or a setting
+                is unknown or out of range.
         """
+        if others := [name for name in space if name != "recipes"]:
+            raise SettingError(
+                f"Space: {others[0]} cannot vary beside recipes, which list every setting.",
+                "Move it into each recipe, or take recipes out.",
+            )
+        entries = space["recipes"]
         if not isinstance(entries, list | tuple) or not all(isinstance(each, Mapping) for each in entries):
             raise SettingError(
                 f"Space: recipes must be a list of mappings, not {entries!r}.", "Write - {model: NAME}."

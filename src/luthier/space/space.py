@@ -90,7 +90,9 @@ class Space:
             raise SettingError(f"A space must map settings to what they may be, not be {values!r}.")
         entries = dict(values)
         if "recipes" in entries:
-            return _listed(entries)
+            from luthier.space.listed import Listed
+
+            return Listed.from_entries(entries)
         forbidden = parse_forbidden(entries.pop("forbidden", None))
         return cls({name: parse_setting(name, entry) for name, entry in entries.items()}, forbidden)
 
@@ -225,7 +227,7 @@ class Space:
         return not self._is_forbidden(values) and self._recipe(values) == recipe
 
     def active(self, recipe: Recipe) -> dict[str, Domain]:
-        """What each setting that applies to a recipe is drawn from, by name."""
+        """What each setting that applies to a recipe is drawn from, by name; the recipe may lie outside."""
         found: dict[str, Domain] = {}
 
         def take(name: str, domain: Domain) -> Any:
@@ -400,15 +402,3 @@ class Space:
             order += ready
             sorter.done(*ready)
         return order
-
-
-def _listed(entries: Mapping[str, Any]) -> Space:
-    from luthier.space.listed import Listed
-
-    if len(entries) > 1:
-        other = next(name for name in entries if name != "recipes")
-        raise SettingError(
-            f"Space: {other} cannot vary beside recipes, which list every setting.",
-            "Move it into each recipe, or take recipes out.",
-        )
-    return Listed.from_entries(entries["recipes"])

@@ -10,8 +10,9 @@ from luthier.study.store import Store
 def past_studies(store: Store) -> list[PastStudy]:
     """Every run's trials that reported an epoch; studies of the newest runs first.
 
-    A trial that is still running counts with the epochs it has. Runs of one task on equal data, by
-    fingerprint, are one study: their scores can be compared.
+    A trial that is still running counts with the epochs it has; one that started from another trial's weights
+    does not, for its curve is not its recipe's alone. Runs of one task on equal data, by fingerprint, are one
+    study: their scores can be compared.
 
     Raises:
         RunError: The store cannot be read.
@@ -19,8 +20,11 @@ def past_studies(store: Store) -> list[PastStudy]:
     found: dict[str, tuple[list[Recipe], list[list[float]], list[list[float]]]] = {}
     for run in store.runs():
         recipes, scores, seconds = found.setdefault(f"{run.task}:{run.data_fingerprint[:16]}", ([], [], []))
-        known = store.recipes(run.id)
+        known, trials = store.recipes(run.id), store.trials(run.id)
+        copies = set(trials.loc[trials["parent"].notna(), "number"])
         for number, epochs in store.epochs(run.id).groupby("trial"):
+            if number in copies:
+                continue
             recipes.append(known[int(str(number))])
             scores.append([float(score) for score in epochs["score"]])
             seconds.append([float(each) for each in epochs["seconds"]])
