@@ -24,7 +24,9 @@ from luthier.space import Space
 Make = Callable[[Space, int], Strategy]
 
 STEPS = 40
-"""How many times a check asks at most."""
+"""How many times a check asks at most; a slow strategy may set it lower."""
+_FEWEST = 10
+"""Orders to workers, which ask for one or two at a time, at least."""
 
 POINT = Space.from_dict({"model": "m", "epochs": 2})
 CONDITIONAL = Space.from_dict(
@@ -263,7 +265,7 @@ def check_asynchronous(make: Make) -> None:
     """
     for space in _accepted(make, 5, CONDITIONAL, WIDE, LONG):
         for fate in (mixed(_peak), mixed(_nothing), mixed(_tie)):
-            recipes = list(Workers(make(space, 5), 4, fate).run(STEPS).recipes.values())
+            recipes = list(Workers(make(space, 5), 4, fate).run(max(STEPS, _FEWEST)).recipes.values())
             require(len(set(recipes)) == len(recipes), "proposed a recipe twice")
     if not _refuses(make, FEW):
         Workers(make(FEW, 5), 2, mixed(_peak)).run(STEPS)
@@ -288,8 +290,8 @@ def check_restored_asynchronous(make: Make) -> None:
         ) -> Strategy:
             return strategy if next(calls) % 3 else restart(strategy)
 
-        alone = Workers(make(space, 6), 3, mixed(_peak)).run(STEPS // 2)
-        restored = Workers(make(space, 6), 3, mixed(_peak), reborn=reborn).run(STEPS // 2)
+        alone = Workers(make(space, 6), 3, mixed(_peak)).run(max(STEPS // 2, _FEWEST))
+        restored = Workers(make(space, 6), 3, mixed(_peak), reborn=reborn).run(max(STEPS // 2, _FEWEST))
         require(alone.orders == restored.orders, "restored with orders out it gave other orders")
         require(alone.strategy.finished == restored.strategy.finished, "being finished was not restored")
 
