@@ -85,7 +85,7 @@ class Engine:
             stack = orders[start : start + self.stack]
             if start and (reason := halt()):
                 for order in stack:
-                    yield Report(order.trial, 0, "stopped", reason=reason)
+                    yield Report(order.trial, self.left.get(order.trial, 0), "stopped", reason=reason)
             else:
                 yield from self._run(stack, halt)
 
@@ -117,7 +117,9 @@ class Engine:
             self.reached[order.trial] = epoch
             yield Report(order.trial, epoch, "running", score, {"loss": 1.0}, 1.0)
         if halted is not None:
-            yield Report(order.trial, max(1, epoch - 1), "stopped", score, best_epoch=1, reason=halted)
+            yield Report(
+                order.trial, max(1, epoch - 1), "stopped", score, best_epoch=1, reason=halted, parameters=9
+            )
         elif epoch == order.until:
             self.left[order.trial] = epoch
             yield Report(order.trial, order.until, "completed", score, {"loss": 1.0}, best_epoch=1)

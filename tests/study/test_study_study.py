@@ -200,6 +200,20 @@ def test_what_was_not_begun_when_it_stopped_leaves_no_trace_and_comes_next(tmp_p
     assert table(later) == table(calm)
 
 
+def test_a_trial_that_was_to_go_on_and_did_not_is_left_as_it_was(tmp_path: Path) -> None:
+    """Two trials go on in stacks of one; the search is stopped between them."""
+    engine = Engine([0.0], stack=1)
+    options = {"room": 5, "trials": 5, "strategy": Halving}
+    study = make(tmp_path, engine, **options, interrupted=lambda: "you did" if engine.clock[0] >= 6 else None)
+    study.run(nothing_held_back)
+    table = study.store.trials(study.run_id)
+    assert list(table["status"]) == ["completed"] * 5
+    assert sorted(table["epochs"]) == [1, 1, 1, 1, 2]
+    second = make(tmp_path, Engine([0.0]), run=study.run_id, **options)
+    second.run(nothing_held_back)
+    assert sorted(second.store.trials(study.run_id)["epochs"]) == [1, 1, 1, 2, 3]
+
+
 def test_a_stop_before_any_result_is_no_failure(tmp_path: Path) -> None:
     class Hasty(Engine):
         def salvage(self, order: Order) -> float:

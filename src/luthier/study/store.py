@@ -185,11 +185,18 @@ class Store:
     def withdraw_trials(
         self, run: str, numbers: Sequence[int], *, strategy_state: dict[str, Any] | None = None
     ) -> None:
-        """Forgets trials that were recorded but never trained, and saves the strategy's state with it."""
+        """Takes back orders that were recorded but not begun, and saves the strategy's state with it.
+
+        New trials are forgotten; those that were to go on are completed again, as they were.
+        """
         with self._writing() as session:
             row = self._run_row(session, run)
-            gone = delete(TrialRow).where(TrialRow.run_id == run, TrialRow.number.in_(numbers))
-            session.execute(gone)
+            for number in numbers:
+                trial = self._trial_row(session, run, number)
+                if trial.resumed_from == 0:
+                    session.delete(trial)
+                else:
+                    trial.status, trial.until = "completed", trial.resumed_from
             _progress(row, None, strategy_state)
 
     def _start(self, session: Session, run: str, order: Order) -> None:

@@ -312,5 +312,5 @@ class Study:
 
 
 def _never_began(report: Report) -> bool:
-    """Whether a trial was stopped before there was a network to train."""
-    return report.status == "stopped" and report.epoch == 0 and report.parameters == 0
+    """Whether a trial was stopped before there was a network to train it in."""
+    return report.status == "stopped" and report.parameters == 0
