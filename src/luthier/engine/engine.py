@@ -5,6 +5,7 @@ What it shares between trials shows in the clock, never in the numbers.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from luthier.engine.inputs import Inputs, Split
 from luthier.engine.memory import MemoryModel, available, is_out_of_memory
 from luthier.engine.plan import even, plan, structure
 from luthier.engine.precision import Auto, autocast_dtype, choose_device, measured
-from luthier.engine.setting import Setting
+from luthier.engine.setting import STEPS, Setting
 from luthier.engine.sharing import Sharing, shares
 from luthier.engine.stacked import Unstackable
 from luthier.engine.state import Halted, TrialState
@@ -44,6 +45,8 @@ HEADS = 1024
 # Most trials of other kinds in a stack, on an accelerator and on a CPU; see docs/engine.md for the
 # measurements.
 STACK = (64, 8)
+# Share of the steps ahead that may be spent on seeing which size of a stack is faster.
+TRYING = 0.01
 # The number of a trial that nothing is kept of.
 UNKNOWN = -(10**9)
 
@@ -364,9 +367,17 @@ class Engine:
             shape, trainable=setting.trainable, optimizer="adamw", cap=cap, available=available(self.device),
             batch=-(-recipe.batch_size // recipe.accumulate),
         )  # fmt: skip
-        if fitting > 1 and not self.cost.has_sizes(setting.source.fingerprint, recipe):
+        if self._worth_timing(setting, orders, fitting):
             fitting = self._faster(setting, orders[:fitting])
         return self.cost.best_size(setting.source.fingerprint, recipe, fitting)
+
+    def _worth_timing(self, setting: Setting, orders: Sequence[Order], size: int) -> bool:
+        """Whether nothing is known of stacks of this shape, and trying is little beside the work ahead."""
+        epochs = sum(order.until - self._epoch(order.trial) for order in orders)
+        ahead = epochs * math.ceil(len(setting.train) / setting.recipe.batch_size)
+        trying = (1 + STEPS) * (1 + size)
+        known = self.cost.has_sizes(setting.source.fingerprint, setting.recipe)
+        return size > 1 and not known and trying <= TRYING * ahead
 
     def _faster(self, setting: Setting, orders: Sequence[Order]) -> int:
         """One, or as many as there are: whichever takes less of a trial's time, by some steps of both.
