@@ -221,16 +221,13 @@ class Engine:
         those of its structure.
         """
         sizes = Counter(structure(recipe) for recipe in recipes)
-        filled: set[tuple[object, ...]] = set()
+        filled: set[str] = set()
         found = []
         for recipe in recipes:
             cost = self.predict_cost(recipe, min(sizes[structure(recipe)], self.room))
             if cost is not None and shares(recipe):
-                depth = self._depth(recipe)
-                part = (
-                    depth, recipe.model, recipe.max_length, recipe.image_size, recipe.augmentation,
-                    depth == 0 and recipe.pooling,
-                )  # fmt: skip
+                source = self.sources[recipe.model]
+                part = self.sharing.key(source, recipe, "train", self._depth(recipe))
                 cost = Cost(0.0, cost.each) if part in filled else cost
                 filled.add(part)
             found.append(cost)

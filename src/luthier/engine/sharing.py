@@ -67,7 +67,7 @@ class Sharing:
             Halted: ``halt`` gave a reason.
         """
         examples = self.inputs.split(split, source, recipe).examples
-        found = self.store.get(self._key(source, recipe, split, depth), examples)
+        found = self.store.get(self.key(source, recipe, split, depth), examples)
         if found is not None:
             return found
         wanted = [depth] + [
@@ -85,13 +85,13 @@ class Sharing:
         rows = len(examples) * max(1, views)
         self.passed(source, recipe, min(wanted), rows, time.perf_counter() - started)
         for each, features in computed.items():
-            self.store.put(self._key(source, recipe, split, each), features)
+            self.store.put(self.key(source, recipe, split, each), features)
         # What is too large for memory is read where it lies from now on.
-        return self.store.get(self._key(source, recipe, split, depth), examples) or computed[depth]
+        return self.store.get(self.key(source, recipe, split, depth), examples) or computed[depth]
 
     def known(self, source: Source, recipe: Recipe, split: str, depth: int) -> bool:
         """Whether these outputs need no computing."""
-        return self.store.has(self._key(source, recipe, split, depth))
+        return self.store.has(self.key(source, recipe, split, depth))
 
     def fits(self, network: Network, source: Source, recipe: Recipe, depth: int) -> bool:
         """Whether the outputs of all splits are small enough to be kept."""
@@ -121,7 +121,8 @@ class Sharing:
     def _views(self, recipe: Recipe, split: str) -> int:
         return VIEWS if recipe.augmentation != "none" and split == "train" else 0
 
-    def _key(self, source: Source, recipe: Recipe, split: str, depth: int) -> str:
+    def key(self, source: Source, recipe: Recipe, split: str, depth: int) -> str:
+        """The name of these outputs in the store: equal for recipes that share them."""
         # Weights and preprocessing, the split by its content, and what is made of them. The pooling of the
         # head counts only where pooled vectors are kept, so that heads of all kinds share the states below
         # them.
