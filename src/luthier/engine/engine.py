@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from luthier.engine import prefix
+from luthier.engine import prefix, warm
 from luthier.engine.cache import FeatureCache, default_folder
 from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.cost import Cost, CostModel, profile
@@ -46,7 +46,7 @@ HEADS = 1024
 # measurements.
 STACK = (64, 8)
 # Share of the steps ahead that may be spent on seeing which size of a stack is faster.
-TRYING = 0.01
+TRYING = 0.02
 # The number of a trial that nothing is kept of.
 UNKNOWN = -(10**9)
 
@@ -96,6 +96,7 @@ class Engine:
         self._blocks: dict[str, int] = {}
         self._reached: dict[int, int] = {}
         self._inherited: dict[int, dict[str, torch.Tensor]] = {}
+        self._probed: dict[tuple[Any, ...], dict[str, torch.Tensor]] = {}
         self._gains: dict[tuple[Any, ...], bool] = {}
 
     @property
@@ -268,7 +269,7 @@ class Engine:
         setting = Setting(
             self.inputs, source, recipes, self.sharing, device=self.device, dtype=self._autocast(recipes[0]),
             watchdog=self.watchdog, also=also, halt=halt, arithmetic=self.arithmetic, meet=self._meet,
-            resume=self._resume,
+            resume=self._resume, head=lambda recipe: self._head(recipes, recipe, halt),
         )  # fmt: skip
         cost = self.cost.predict(
             source.fingerprint, setting.recipe, cached=True, **self._work(setting.recipe, setting.depth)
@@ -276,6 +277,19 @@ class Engine:
         if cost is not None:
             setting.step_seconds = cost.each * setting.recipe.batch_size / max(1, len(setting.train))
         return setting
+
+    def _head(
+        self, recipes: list[Recipe], recipe: Recipe, halt: Callable[[], str | None]
+    ) -> dict[str, torch.Tensor]:
+        """The trained head that some of these recipes start with, all of ``recipe``'s structure; see `warm`."""
+        if not warm.wanted(recipes):
+            return {}
+        source = self.sources[recipe.model]
+        key = (*Inputs.key(source, recipe), recipe.head, recipe.pooling)
+        if key not in self._probed:
+            probes = [warm.probe_recipe(recipe, rate) for rate in warm.RATES]
+            self._probed[key] = warm.trained(self._setting(probes, set(), halt), halt)
+        return self._probed[key]
 
     def _resume(self, trial: int) -> TrialState | None:
         """A trial where it was left, or at its start with another's weights; None for the usual start."""

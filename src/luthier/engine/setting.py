@@ -68,6 +68,7 @@ class Setting:
         arithmetic: Type to train in.
         meet: Shown a network of the model before anything is computed with it.
         resume: Gives the states of trials that were left.
+        head: Asked for the weights of a trained head, for recipes that start with one.
 
     Raises:
         Halted: ``halt`` gave a reason.
@@ -80,6 +81,7 @@ class Setting:
         watchdog: Watchdog, also: Iterable[int] = (), halt: Callable[[], str | None] | None = None,
         arithmetic: torch.dtype = torch.float32, meet: Callable[[Network, Recipe], None] = lambda *_: None,
         resume: Callable[[int], TrialState | None] = lambda trial: None,
+        head: Callable[[Recipe], dict[str, torch.Tensor]] = lambda recipe: {},
     ) -> None:  # fmt: skip
         self.inputs = inputs
         self.task = inputs.task
@@ -100,6 +102,7 @@ class Setting:
         assert network.maker is not None
         self._heads = network.maker
         self._start = network.trained_state() if recipe.init == "pretrained" else {}
+        self._probed = head(recipe)
         train, validation = (inputs.split(name, source, recipe) for name in ("train", "validation"))
         self.validation_targets = validation.targets
         self._balanced = self.task.class_weights(train.targets)
@@ -155,10 +158,11 @@ class Setting:
 
     def _fresh(self, order: Order) -> dict[str, torch.Tensor]:
         recipe = order.recipe
+        probed = self._probed if recipe.head_init == "probe" else {}
         if recipe.adaptation == "lora" or recipe.init == "scratch":
-            return self._network(recipe, order.seed).trained_state()
+            return self._network(recipe, order.seed).trained_state() | probed
         # Only the head is new: the rest is the same for every seed, and building a body takes its time.
-        return self._start | self._heads.state(recipe, order.seed)
+        return self._start | self._heads.state(recipe, order.seed) | probed
 
     def measure(self) -> tuple[float, int]:
         """Bytes that the forward pass of a batch of the longest examples keeps for its backward pass, and
