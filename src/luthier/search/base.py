@@ -49,6 +49,9 @@ class Strategy(ABC):
         good.
         """
 
+    def foresee(self, seconds: float) -> None:
+        """Told before it is asked how many seconds of the budget are left; most make nothing of it."""
+
     @abstractmethod
     def tell(self, report: Report) -> None:
         """Takes note of a report. Failures and NaN scores are results like any other."""
