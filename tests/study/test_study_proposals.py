@@ -41,14 +41,14 @@ def begun() -> tuple[Hearing, Proposals]:
     """The first recipe and three of the strategy's, of which the last waits."""
     strategy = Hearing()
     proposals = Proposals(strategy, [FIRST], seed=5)
-    proposals.ask(0, 4, 60.0)
+    proposals.ask(0, 4)
     proposals.begin(3)
     return strategy, proposals
 
 
 def test_orders_are_numbered_after_the_first_and_have_seeds_of_their_own() -> None:
     proposals = Proposals(Hearing(), [FIRST], seed=5)
-    proposals.ask(0, 4, 60.0)
+    proposals.ask(0, 4)
     assert [order.trial for order in proposals.waiting] == [0, 1, 2, 3]
     assert [order.recipe.batch_size for order in proposals.waiting[1:]] == [4, 8, 16]
     assert proposals.waiting[0].recipe == FIRST and proposals.waiting[0].seed == 5
@@ -57,7 +57,7 @@ def test_orders_are_numbered_after_the_first_and_have_seeds_of_their_own() -> No
 
 def test_nothing_is_asked_for_while_orders_wait() -> None:
     strategy, proposals = begun()
-    proposals.ask(3, 4, 60.0)
+    proposals.ask(3, 4)
     assert [order.trial for order in proposals.waiting] == [3]
     assert not strategy.finished
 
@@ -88,7 +88,7 @@ def test_a_round_is_not_over_while_orders_of_it_wait() -> None:
 def test_orders_that_were_not_begun_after_all_wait_in_their_places() -> None:
     strategy, proposals = begun()
     orders = Proposals(Hearing(), [FIRST], seed=5)
-    orders.ask(0, 4, 60.0)
+    orders.ask(0, 4)
     proposals.take(end(0))
     proposals.put_back(orders.waiting[1:3])
     assert proposals.waiting == orders.waiting[1:]
@@ -116,7 +116,7 @@ def test_states_of_a_strategy_alone_are_taken() -> None:
     strategy = Hearing()
     proposals = Proposals(strategy, [], seed=5)
     proposals.restore({"trials": 2}, unfinished=())
-    proposals.ask(2, 4, 60.0)
+    proposals.ask(2, 4)
     assert [order.recipe.batch_size for order in proposals.waiting] == [16, 32]
 
 

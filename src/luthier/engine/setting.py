@@ -123,6 +123,7 @@ class Setting:
         self._frozen = sum(p.numel() for name, p in network.named_parameters() if name not in names)
         self._trained = names
         self._trainable = sum(p.numel() for p in network.trainable().values())
+        self.convolves = _mostly_convolutions(network)
 
     @property
     def closed_form(self) -> bool:
@@ -228,6 +229,12 @@ class Setting:
             self.source, recipe, level=self.task.level, num_outputs=self.task.num_outputs, seed=seed
         )
         return network.to(self.arithmetic)
+
+
+def _mostly_convolutions(network: Network) -> bool:
+    """Whether convolutions hold most of what is trained."""
+    held = {name: p for name, p in network.trainable().items() if p.ndim == 4}
+    return 2 * sum(p.numel() for p in held.values()) > sum(p.numel() for p in network.trainable().values())
 
 
 def _largest(recipes: Sequence[Recipe]) -> Recipe:

@@ -81,7 +81,7 @@ class Settings(BaseModel):
     trials: int | None = Field(
         None, ge=1, description="Stop after this many trials, or when the budget ends."
     )
-    strategy: str = Field("random", description="Search strategy by name.")
+    strategy: str = Field("auto", description="Search strategy by name.")
     space: str | dict[str, Any] | None = Field(
         None, description="What is varied: a YAML file, or the same written here; None: the default space."
     )

@@ -5,9 +5,10 @@ wall.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from luthier.recipe import Recipe
 from luthier.space import Space
 from luthier.trial import Order, Report, Status
 
@@ -49,8 +50,13 @@ class Strategy(ABC):
         good.
         """
 
-    def foresee(self, seconds: float) -> None:
-        """Told before it is asked how many seconds of the budget are left; most make nothing of it."""
+    def foresee(self, seconds: float, cost: Callable[[Recipe], tuple[float, float] | None]) -> None:
+        """Told before it is asked what is known of time; most make nothing of it.
+
+        Args:
+            seconds: Left of the budget.
+            cost: What a recipe is predicted to take: seconds once, and for each epoch; None if unknown.
+        """
 
     @abstractmethod
     def tell(self, report: Report) -> None:

@@ -44,15 +44,12 @@ class Proposals:
         self._open: set[int] = set()
         self._untold: list[Report] = []
 
-    def ask(
-        self, begun: int, room: int, seconds: float, together: Callable[[Recipe], bool] = lambda recipe: True
-    ) -> None:
+    def ask(self, begun: int, room: int, together: Callable[[Recipe], bool] = lambda recipe: True) -> None:
         """Begins a round where the last one is over; otherwise there are orders `waiting` already.
 
         Args:
             begun: Trials begun so far.
             room: Orders at most (>= 1).
-            seconds: Left of the budget.
             together: Whether trials of such a recipe gain by others beside them. A round ends with the first
                 that does not: what comes after it is better chosen when its result is known.
         """
@@ -61,7 +58,6 @@ class Proposals:
         firsts = list(enumerate(self._first))[begun : begun + room]
         # The run's own seed: what was trained before the study, such as a probe, is met again as it was.
         self.waiting = [Order(number, recipe, recipe.epochs, self._seed) for number, recipe in firsts]
-        self._strategy.foresee(seconds)
         while len(self.waiting) < room and all(together(order.recipe) for order in self.waiting[-1:]):
             given = self._strategy.ask(1)
             if not given:

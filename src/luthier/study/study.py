@@ -166,7 +166,8 @@ class Study:
         for _ in range(PATIENCE):
             if new < 1 and not self._unspent(begun):
                 return []
-            self.proposals.ask(len(begun), max(1, new), self.budget.left, self.engine.gains_by_company)
+            self.strategy.foresee(self.budget.left, self._cost)
+            self.proposals.ask(len(begun), max(1, new), self.engine.gains_by_company)
             others = [order for order in self.proposals.waiting if order.trial not in begun]
             if new > 0 or not others:
                 break
@@ -175,6 +176,11 @@ class Study:
         fitted = self._fit(self.proposals.waiting[: max(1, new)])
         self.proposals.begin(len(fitted))
         return fitted
+
+    def _cost(self, recipe: Recipe) -> tuple[float, float] | None:
+        """Predicted seconds of a trial: once, and for each epoch."""
+        cost = self.engine.predict_cost(recipe)
+        return None if cost is None else (cost.once, cost.each)
 
     def _unspent(self, begun: Mapping[int, Recipe]) -> bool:
         """Whether a trial was left before the end of its epochs."""
