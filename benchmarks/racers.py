@@ -1,7 +1,7 @@
 """The sides of `race.py`, each run as a process: ``racers.py SIDE DATASET SECONDS OUT``.
 
-A side writes its curve, [seconds since its process was started, best validation accuracy so far] whenever that
-rises, and its answers on the test split. Answering is not in its time.
+A side writes its curve, [seconds since its process was started, best validation accuracy so far] whenever
+that rises, and its answers on the test split. Answering is not in its time.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ def prepared(data: str) -> dict[str, Any]:
     task, splits = found.task, {}
     for name, frame in found.dataset.splits.items():
         ordered = frame.sort_values("__row__") if name == "test" else frame
-        splits[name] = (list(ordered[task.columns.roles["input"]]), list(ordered[task.columns.roles["target"]]))
+        splits[name] = (
+            list(ordered[task.columns.roles["input"]]),
+            list(ordered[task.columns.roles["target"]]),
+        )
     (source,) = found.sources.values()
     return {"splits": splits, "labels": list(task.label_names), "path": str(source.path)}
 
@@ -112,7 +115,9 @@ def optuna(data: str, seconds: float) -> dict[str, Any]:
     def encoded(name: str) -> list[dict[str, Any]]:
         texts, answers = given["splits"][name]
         ids = tokenizer(texts, truncation=True)["input_ids"]
-        return [{"input_ids": each, "labels": labels[answer]} for each, answer in zip(ids, answers, strict=True)]
+        return [
+            {"input_ids": each, "labels": labels[answer]} for each, answer in zip(ids, answers, strict=True)
+        ]
 
     train, validation, test = encoded("train"), encoded("validation"), encoded("test")
     epochs = min(max(round(20_000 / len(train)), 3), 12)
@@ -166,19 +171,20 @@ def optuna(data: str, seconds: float) -> dict[str, Any]:
                 model, folder, seed=SEED + trial.number,
                 learning_rate=trial.suggest_float("learning_rate", 2.5e-5, 4e-4, log=True),
                 per_device_train_batch_size=trial.suggest_categorical("batch_size", [16, 32, 64]),
-                num_train_epochs=trial.suggest_int("epochs", max(2, round(0.6 * epochs)), round(1.75 * epochs)),
+                num_train_epochs=trial.suggest_int(
+                    "epochs", max(2, round(0.6 * epochs)), round(1.75 * epochs)
+                ),
                 weight_decay=trial.suggest_float("weight_decay", 0.0, 0.1),
                 label_smoothing_factor=trial.suggest_float("label_smoothing", 0.0, 0.1),
                 warmup_steps=trial.suggest_float("warmup", 0.0, 0.2),
             )  # fmt: skip
-            scores: list[float] = []
             watch = Watch(trial, model)
             each.add_callback(watch)
             try:
                 each.train()
             except TimeoutError:
                 study.stop()
-            scores += [score for score in trial.storage.get_trial(trial._trial_id).intermediate_values.values()]
+            scores = study._storage.get_trial(trial._trial_id).intermediate_values.values()
         return max(scores, default=before)
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=SEED))

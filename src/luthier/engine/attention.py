@@ -16,7 +16,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from luthier.engine.noise import Noise, drop
 
 NAME = "luthier"
-# Tokens up to which plain products are faster than torch's fused attention in training in half precision on a CPU.
+# Tokens up to which plain products are faster than torch's fused attention: in training in half precision on
+# a CPU.
 SHORT = 128
 # Where a module keeps what `attach` gave it. No submodule: nothing of it is saved or trained.
 _KEY = "_trial_dropout"
@@ -44,8 +45,8 @@ def quickest(
 ) -> contextlib.AbstractContextManager[object]:
     """The way to attend that takes least of a training step; the same but for rounding.
 
-    On a CPU the backward pass of torch's fused attention in bfloat16 takes ten times what the forward pass does:
-    with 16 tokens a third of a whole step of a small encoder, where plain products take a ninth of that.
+    On a CPU the backward pass of torch's fused attention in bfloat16 takes ten times what the forward pass
+    does: with 16 tokens a third of a whole step of a small encoder, where plain products take a ninth of it.
 
     Args:
         device: Where the network is.

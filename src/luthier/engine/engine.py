@@ -289,7 +289,7 @@ class Engine:
     def _head(
         self, recipes: list[Recipe], recipe: Recipe, halt: Callable[[], str | None]
     ) -> dict[str, torch.Tensor]:
-        """The trained head that some of these recipes start with, all of ``recipe``'s structure; see `warm`."""
+        """The trained head that some of these recipes, of one structure, start with; see `warm`."""
         if not warm.wanted(recipes):
             return {}
         source = self.sources[recipe.model]

@@ -149,7 +149,7 @@ class Group:
         order, state = live.order, live.member.state
         usable = status != "failed" and state.best_epoch > 0
         if usable:
-            self.checkpoints.save(order.trial, state.best)
+            self.checkpoints.save(order.trial, self.setting.whole(state.best))
         if status == "completed" and not reason and order.until < order.recipe.epochs:
             self.checkpoints.pause(order.trial, state)
         else:

@@ -57,6 +57,7 @@ class Strategy(ABC):
             seconds: Left of the budget.
             cost: What a recipe is predicted to take: seconds once, and for each epoch; None if unknown.
         """
+        return
 
     @abstractmethod
     def tell(self, report: Report) -> None:

@@ -121,12 +121,13 @@ def _image(num_blocks: int, epochs: int, image_size: int | None) -> dict[str, An
 # they are cheap.
 _PROBE_RATE = {"low": 1e-3, "high": 3e-2, "log": True, "prior": 1e-2, "when": {"adaptation": "probe"}}
 _PROBE_EPOCHS = {"low": 10, "high": 60, "log": True, "prior": 30, "when": {"adaptation": "probe"}}
-# Starting where a probe ends: the first epoch of a fine-tuning is then ahead of it (LP-FT, Kumar et al. 2022).
+# Starting where a probe ends, the first epoch of a fine-tuning is ahead of it (LP-FT, Kumar et al. 2022).
 _DEEP = {"adaptation": ["full", "last_k", "lora"]}
 _FROM_PROBE = {"value": "probe", "when": _DEEP}
-# A frozen encoder says more in its mean than in one position that was never trained for this (Reimers & Gurevych
-# 2019), so this is what a probe reads, and what starts from one. Three epochs of MiniLM in full reach .915 to .920
-# of BANKING77 by a linear head on the mean, .892 to .915 by the head of its own class, which every program loads.
+# A frozen encoder says more in its mean than in one position that was never trained for this (Reimers &
+# Gurevych 2019), so this is what a probe reads, and what starts from one. Three epochs of MiniLM in full reach
+# .918 to .925 of BANKING77's validation rows by a linear head on the mean that starts as a probe, .915 to
+# .920 by a random one, .892 to .915 by the head of the model's own class, which every program loads.
 _TEXT_HEADS = {
     "head": [
         {"value": "linear", "when": {"adaptation": "probe"}},

@@ -197,7 +197,9 @@ class Study:
         left = self.budget.left
         costs = self.engine.predict_costs([order.recipe for order in orders])
         for given, cost in zip(orders, costs, strict=True):
-            order = given if cost is None else self._in_time(given, cost.epochs_within(left, given.recipe.epochs))
+            order = (
+                given if cost is None else self._in_time(given, cost.epochs_within(left, given.recipe.epochs))
+            )
             wanted = min(order.until, order.recipe.epochs) - self._reached.get(order.trial, 0)
             if cost is None:
                 # It may take all the time there is, and will tell what the others cost.
