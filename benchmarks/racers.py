@@ -126,10 +126,12 @@ def optuna(data: str, seconds: float) -> dict[str, Any]:
     class Watch(TrainerCallback):
         def __init__(self, trial: optuna.Trial, model: torch.nn.Module) -> None:
             self.trial, self.model = trial, model
+            self.scores: list[float] = []
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **rest: Any) -> None:
             score = metrics["eval_accuracy"]
             curve.add(score)
+            self.scores.append(score)
             if score > kept["score"]:
                 kept["score"] = score
                 kept["state"] = {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -184,8 +186,7 @@ def optuna(data: str, seconds: float) -> dict[str, Any]:
                 each.train()
             except TimeoutError:
                 study.stop()
-            scores = study._storage.get_trial(trial._trial_id).intermediate_values.values()
-        return max(scores, default=before)
+        return max(watch.scores, default=before)
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=SEED))
     study.optimize(objective, timeout=seconds - (time.time() - STARTED))

@@ -23,9 +23,9 @@ class Proposals:
     """A strategy's orders, under the study's numbers and seeds, a round at a time.
 
     A round is what the strategy gives before it is told anything more. When all of a round has ended it is
-    told of that, trial by trial in the order of their numbers, each with its epochs and then its end;
-    only then is it asked again. So neither which trial ends first, nor time that is too short for a whole round, nor a
-    process that dies in the middle changes what a strategy is asked and told.
+    told of that, trial by trial in the order of their numbers, each with its epochs and then its end; only
+    then is it asked again. So neither which trial ends first, nor time that is too short for a whole round,
+    nor a process that dies in the middle changes what a strategy is asked and told.
 
     Args:
         strategy: Fresh.
