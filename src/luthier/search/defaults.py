@@ -126,8 +126,8 @@ _DEEP = {"adaptation": ["full", "last_k", "lora"]}
 _FROM_PROBE = {"value": "probe", "when": _DEEP}
 # A frozen encoder says more in its mean than in one position that was never trained for this (Reimers &
 # Gurevych 2019), so this is what a probe reads, and what starts from one. Three epochs of MiniLM reach
-# .918 to .925 of BANKING77's validation rows by a linear head on the mean that starts as a probe, .915 to .920
-# by a random one, .892 to .915 by the head of the model's own class, which every program loads.
+# .918 to .925 of BANKING77's validation rows by a linear head on the mean that starts as a probe, .915 to
+# .920 by a random one, .892 to .915 by the head of the model's own class, which every program loads.
 _TEXT_HEADS = {
     "head": [
         {"value": "linear", "when": {"adaptation": "probe"}},
