@@ -185,7 +185,12 @@ def _print_front(summary: Mapping[str, Any]) -> None:
     headers = {"number": "trial", "score": "score", "latency_ms": "latency, ms", "memory_mb": "memory, MB"}
     headers |= {"size_mb": "size, MB", "model": "model"}
     cells = [
-        [row["number"], decimal(row["score"]), *(f"{row[name]:.4g}" for name in list(headers)[2:5]), row["model"]]
+        [
+            row["number"],
+            decimal(row["score"]),
+            *(f"{row[name]:.4g}" for name in list(headers)[2:5]),
+            row["model"],
+        ]
         for row in rows
     ]
     print_table(list(headers.values()), cells)

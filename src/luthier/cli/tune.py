@@ -36,14 +36,16 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Optimise the task's metric (or score), latency, memory or size; repeatable, the first one chooses.",
+            help="Optimise the task's metric (or score), latency, memory or size; repeatable, the first "
+            "one chooses.",
         ),
     ] = None,
     constraint: Annotated[
         list[str] | None,
         typer.Option(
             metavar="LIMIT",
-            help="What the model must keep to: 'latency < 20 ms', 'size < 100 MB', 'accuracy >= 0.9'; repeatable.",
+            help="What the model must keep to, such as 'latency < 20 ms', 'size < 100 MB' or "
+            "'accuracy >= 0.9'; repeatable.",
         ),
     ] = None,
     space: Annotated[str | None, typer.Option(help="YAML file with what is varied.")] = None,

@@ -1,6 +1,7 @@
 """`Footprints`: what a finished network will take: time to predict, memory, size. Nothing is trained for it.
 
-It depends on a recipe's structure alone, so it is measured once a structure. What is made of it lives in `study`.
+It depends on a recipe's structure alone, so it is measured once a structure. What is made of it lives in
+`study`.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def latency(network: Network, examples: Examples, device: torch.device) -> float
 def prediction_bytes(
     network: Network, examples: Examples, device: torch.device, batch: int = EVALUATION_BATCH
 ) -> int:
-    """Bytes of the weights and of all tensors alive at once while a batch of the longest example is predicted.
+    """Bytes of the weights and of all tensors alive at once while many of the longest example are predicted.
 
     Counted, not read off the process, whose resident set also holds all else. Every tensor of a forward pass
     grows by the same bytes with each further example, so two small batches tell of a large one.

@@ -1,4 +1,4 @@
-"""`Goals`: what a run is to reach beside its metric, and which models can: measured before anything is trained.
+"""`Goals`: what a run is to reach beside its metric, and which models can: measured before any training.
 
 What it means for trials lives in `luthier.study.objectives`, for the search in `luthier.search.pareto`.
 """
@@ -64,9 +64,7 @@ class Goals:
             columns = [measure.column for measure in self.objectives.measured]
             taken = [self.objectives.measures(Recipe(model=name)) for name in names]
             known = [at for at in range(len(names)) if taken[at]]
-            points = [
-                (candidates[at].probe, *(-taken[at][column] for column in columns)) for at in known
-            ]
+            points = [(candidates[at].probe, *(-taken[at][column] for column in columns)) for at in known]
             kept += [names[known[at]] for at in front(points) if names[known[at]] not in kept]
         return kept[:MOST]
 
@@ -87,7 +85,11 @@ class Goals:
     def _aims(self, trivial: float, probe: float | None) -> list[Aim]:
         """The objectives with their ranges. The metric is always one of them: it says what was learnt."""
         objectives = self.objectives
-        names = objectives.names if objectives.metric in objectives.names else (*objectives.names, objectives.metric)
+        names = (
+            objectives.names
+            if objectives.metric in objectives.names
+            else (*objectives.names, objectives.metric)
+        )
         top = 1.0 if objectives.maximize else 0.0
         worst = trivial if probe is None else min(probe, top - LEAST * abs(top - trivial))
         aims = []
@@ -112,7 +114,9 @@ class Goals:
             for measure in self.objectives.measured
         ]
 
-    def table(self, trials: pd.DataFrame, recipes: Mapping[int, Recipe], finished: Iterable[Finished]) -> pd.DataFrame:
+    def table(
+        self, trials: pd.DataFrame, recipes: Mapping[int, Recipe], finished: Iterable[Finished]
+    ) -> pd.DataFrame:
         """The trials table with what each takes, and whether it is on the front; as it is without goals."""
         if not self.objectives.measured:
             return trials
@@ -181,7 +185,7 @@ def screen(goals: Goals, prepared: Prepared, given: Space | None, say: Callable[
         nearest = "; ".join(f"{name} has {reason}" for name, reason in refused.items())
         raise SettingError(
             f"No model given can meet {limits}: {nearest}.",
-            "Allow more, give a smaller model with --model, or shorten its inputs (max_length, image_size in a space).",
+            "Allow more, give a smaller model with --model, or make inputs smaller (max_length, image_size).",
         )
     for name, reason in refused.items():
         say(f"Left out: {name}: {reason}.")
@@ -224,7 +228,10 @@ def structures(space: Space, model: str, *, largest: bool = False) -> list[Recip
         return sorted(listed, key=_extent) or [Recipe(model=model)]
     names = [name for name in STRUCTURE if name != "model"]
     choices = [_ends(space, name, largest) for name in names]
-    found = [Recipe.parse({"model": model, **dict(zip(names, each, strict=True))}) for each in itertools.product(*choices)]
+    found = [
+        Recipe.parse({"model": model, **dict(zip(names, each, strict=True))})
+        for each in itertools.product(*choices)
+    ]
     return sorted(found, key=_extent)
 
 

@@ -96,8 +96,8 @@ class Settings(BaseModel):
     strategy: str = Field("random", description="Search strategy by name.")
     objectives: Names = Field(
         default_factory=list,
-        description="What is optimised: the task's metric (or score), latency, memory, size; the best trial is "
-        "chosen by the first. Empty: the metric.",
+        description="What is optimised: the task's metric (or score), latency, memory, size; the first one "
+        "chooses. Empty: the metric.",
     )
     constraints: Constraints = Field(
         default_factory=list,

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.engine import Engine
 from luthier.engine.precision import choose_device, measured
@@ -206,7 +204,7 @@ class _Run:
         if missed := self.goals.objectives.missed(best.score):
             raise RunError(
                 f"No trial keeps to the constraints: the nearest, trial {best.trial}, has {missed}.",
-                f"It is the model of {self.folder.path}, with its report. Ask for less, or go on searching with: "
+                f"It is the model of {self.folder.path}, with its report. Ask for less, or go on with: "
                 f"luthier resume {self.folder.path} --budget +10m",
             )
         return result
@@ -314,9 +312,7 @@ class _Run:
         """A recipe known to do well for all of a model: the centre of its default space."""
         return search_space(self.prepared, None, [model]).default()
 
-    def _prove(
-        self, engine: Engine, best: Finished, interrupt: Interrupt, finished: list[Finished]
-    ) -> None:
+    def _prove(self, engine: Engine, best: Finished, interrupt: Interrupt, finished: list[Finished]) -> None:
         """Saves, judges and tells. An interrupted run skips the baselines that would have to be trained."""
         task = engine.task
         prover = Prover(self.prepared, engine, self.folder)

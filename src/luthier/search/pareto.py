@@ -75,13 +75,13 @@ class _Share:
 class Pareto(Strategy):
     """Decomposition (MOEA/D, Zhang & Li 2007): one search for each of a few weights, which take turns.
 
-    Each search is a strategy of its own with a seed of its own. It hears of its trials what
-    `scalarise` makes of score and metrics under its weights, so trials of one search are compared on one scale
-    from the first epoch to the last, which strategies that pause trials need.
+    Each search is a strategy of its own with a seed of its own. It hears of its trials what `scalarise` makes
+    of score and metrics under its weights, so trials of one search are compared on one scale from the first
+    epoch to the last, which strategies that pause trials need.
 
     A recipe that two searches propose is one trial, trained as far as the one wants that wants more, and each
-    hears of it as far as it asked. Strategies whose trials start from others' weights are an exception: what is
-    copied must not be trained on by somebody else, so they search once, with equal weights.
+    hears of it as far as it asked. Strategies whose trials start from others' weights are an exception: what
+    is copied must not be trained on by somebody else, so they search once, with equal weights.
 
     Args:
         space: What may be varied.
@@ -163,7 +163,7 @@ class Pareto(Strategy):
         return Order(number, trial.recipe, trial.until, parent=parent)
 
     def _waiting(self, number: int | None = None) -> list[tuple[int, int, _Share]]:
-        """Shares of searches that wait, with the search and its number for the trial; of one trial, or all."""
+        """Shares of searches that wait for a trial, or any, each with the search and its number for it."""
         return [
             (at, local, share)
             for at, shares in enumerate(self._shares)

@@ -45,7 +45,9 @@ def spread(count: int) -> list[tuple[float, ...]]:
     return corners if count == 1 else [*corners, (1.0 / count,) * count]
 
 
-def scalarise(score: float, metrics: Mapping[str, float], aims: Sequence[Aim], weights: Sequence[float]) -> float:
+def scalarise(
+    score: float, metrics: Mapping[str, float], aims: Sequence[Aim], weights: Sequence[float]
+) -> float:
     """One score for all objectives, higher is better; NaN where the score is.
 
     The weighted Chebyshev distance from the best of each, augmented by their sum (Steuer & Choo 1983), as
@@ -62,6 +64,9 @@ def scalarise(score: float, metrics: Mapping[str, float], aims: Sequence[Aim], w
     if math.isnan(score):
         return math.nan
     values = [score if not aim.name else metrics.get(aim.name, math.nan) for aim in aims]
-    behind = [aim.behind(value) if math.isfinite(value) else UNKNOWN for aim, value in zip(aims, values, strict=True)]
+    behind = [
+        aim.behind(value) if math.isfinite(value) else UNKNOWN
+        for aim, value in zip(aims, values, strict=True)
+    ]
     farthest = max(weight * far for weight, far in zip(weights, behind, strict=True))
     return -(farthest + RHO * sum(behind) / len(behind))

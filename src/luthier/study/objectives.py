@@ -1,4 +1,4 @@
-"""`Objectives`: what the trials of a study are judged by: which is best, which may count, which is on the front.
+"""`Objectives`: what trials are judged by: which is best, which may count, which are on the front.
 
 Limits as text live in `constraints`; how a network is measured lives in `luthier.engine.footprint`.
 """
@@ -68,14 +68,12 @@ class Objectives:
         twice = [name for name in found if found.count(name) > 1]
         if twice:
             raise SettingError(f"The objective {twice[0]!r} is named twice.", "Name each objective once.")
-        limits = tuple(
-            replace(limit, name=_known(limit.name, metric, "constraint")) for limit in constraints
-        )
+        limits = tuple(replace(limit, name=_known(limit.name, metric, "constraint")) for limit in constraints)
         for limit in limits:
             if limit.name == metric and limit.relation.startswith("<") == maximize:
                 better, relation = ("more", ">=") if maximize else ("less", "<=")
                 raise SettingError(
-                    f"The constraint \"{limit}\" limits {metric}, of which {better} is better.",
+                    f'The constraint "{limit}" limits {metric}, of which {better} is better.',
                     f"Write {metric} {relation} {limit.limit:g}.",
                 )
         return cls(found or (metric,), limits, metric, maximize, measure)
@@ -100,7 +98,9 @@ class Objectives:
     def refusal(self, recipe: Recipe) -> str:
         """Why a recipe need not be trained: the limits that its structure breaks; empty if there are none."""
         taken = self.measures(recipe)
-        limited = [(limit, MEASURES[limit.name].column) for limit in self.constraints if limit.name in MEASURES]
+        limited = [
+            (limit, MEASURES[limit.name].column) for limit in self.constraints if limit.name in MEASURES
+        ]
         # What could not be measured cannot be trained either, and training it says why.
         found = [(limit, taken[column]) for limit, column in limited if column in taken]
         return "; ".join(limit.broken(value) for limit, value in found if not limit.holds(value))

@@ -171,7 +171,7 @@ class Study:
         """The next orders, as many as there is room and time for; empty when the search is over."""
         if self._barren >= BARREN:
             self.listener.note(
-                f"The search ends: the last {self._barren} trials broke a constraint before they were trained."
+                f"The search ends: of the last {self._barren} recipes none kept to the constraints."
             )
             return []
         begun = self.store.recipes(self.run_id)
