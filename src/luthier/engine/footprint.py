@@ -179,14 +179,15 @@ def prediction_bytes(
 @torch.no_grad()
 def _live_bytes(network: Network, inputs: dict[str, torch.Tensor]) -> int:
     """Peak bytes of inputs and activations."""
-    with _Alive([*network.parameters(), *network.buffers()]) as alive:
+    alive = _Alive([*network.parameters(), *network.buffers()])
+    with alive:
         for value in inputs.values():
             alive.note(value)
         forward(network, inputs)
     return alive.peak
 
 
-class _Alive(TorchDispatchMode):
+class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of tensors made inside of it, from their making until nothing refers to them.
 
     Args:
@@ -194,8 +195,9 @@ class _Alive(TorchDispatchMode):
     """
 
     def __init__(self, apart: list[torch.Tensor]) -> None:
-        super().__init__()
-        self.now = self.peak = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = 0
+        self.peak = 0
         self._known = {tensor.untyped_storage()._cdata for tensor in apart}
 
     def __torch_dispatch__(

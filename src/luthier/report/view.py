@@ -43,7 +43,7 @@ def top_trials(story: Story) -> tuple[list[str], list[dict[str, Any]]]:
         "Peak memory": ("peak_memory", words.memory),
         "Trained": ("trainable_parameters", words.size),
     }
-    facts |= {axis.name.capitalize(): (axis.column, words.setting) for axis in story.axes}
+    facts |= {axis.name[:1].upper() + axis.name[1:]: (axis.column, words.setting) for axis in story.axes}
     columns = {title: [form(x) for x in numbers(best, name)] for title, (name, form) in facts.items()}
     columns = {title: cells for title, cells in columns.items() if set(cells) != {words.UNKNOWN}}
     for column in shown:

@@ -26,7 +26,8 @@ from luthier.search import registry as strategies
 from luthier.search.base import Strategy
 from luthier.search.pareto import Pareto
 from luthier.search.scalarisation import Aim
-from luthier.space import Choice, Domain, Listed, Space
+from luthier.space import Choice, Listed, Space
+from luthier.space.domain import Domain
 from luthier.study.constraints import MEASURES, parse_constraint
 from luthier.study.front import front
 from luthier.study.objectives import Objectives
@@ -121,11 +122,10 @@ class Goals:
         if not self.objectives.measured:
             return trials
         taken = [self.objectives.measures(recipes[number]) for number in trials["number"]]
-        columns = {
-            measure.column: [each.get(measure.column) for each in taken] for measure in MEASURES.values()
-        }
-        members = self.objectives.front(finished)
-        return trials.assign(pareto=trials["number"].isin(members), **columns)
+        table = trials.assign(pareto=trials["number"].isin(self.objectives.front(finished)))
+        for measure in MEASURES.values():
+            table[measure.column] = [each.get(measure.column) for each in taken]
+        return table
 
 
 def gather(settings: Settings, prepared: Prepared, device: torch.device, known: dict[str, Any]) -> Goals:
