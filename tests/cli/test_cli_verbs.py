@@ -116,15 +116,19 @@ EVERY = {
     "task": "text-classification", "target": "kind", "group": "author", "split_column": "part",
     "model": ["a", "b"], "budget": "5m", "trials": 4, "strategy": "grid", "space": "space.yaml",
     "out": "runs/x", "name": "x", "seed": 3, "validation": 0.1, "test": 0.3,
+    "objectives": ["score", "latency"], "constraints": ["latency < 20 ms", "size < 1 GB"],
     "baselines": ["majority", "probe"], "keep": 2, "store": "sqlite:///s.sqlite",
     "device": "cpu", "threads": 2, "stack": 4,
 }  # fmt: skip
+
+# Settings that are given one by one.
+SINGULAR = {"baselines": "baseline", "objectives": "objective", "constraints": "constraint"}
 
 
 def test_every_setting_has_an_option_and_arrives(api):
     arguments = []
     for name, value in EVERY.items():
-        option = "--" + {"baselines": "baseline"}.get(name, name).replace("_", "-")
+        option = "--" + SINGULAR.get(name, name).replace("_", "-")
         for item in value if isinstance(value, list) else [value]:
             arguments += [option, item]
     invoke("tune", "d.csv", *arguments, "--column", "input=title", "--column", "input=body", "--drop-leaks")
@@ -165,6 +169,7 @@ def test_options_override_a_settings_file(api, tmp_path):
         (["--device", "tpu"], "'tpu'"),
         (["--baseline", "luck"], "luck"),
         (["--test", "1.5"], "1.5"),
+        (["--constraint", "latency < soon"], "'latency < soon'"),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_runs(api, arguments, words):
@@ -179,6 +184,19 @@ def test_the_end_shows_test_result_baselines_files_and_next_commands(api):
     assert "chosen: minilm, full" in shown and "trials: 7, 1 failed in 1m01s" in shown
     assert "report.html" in shown and "trials.csv" not in shown
     assert f"luthier predict '{api.folder}' INPUT" in shown and "--budget +10m" in shown
+
+
+def test_where_more_than_scores_counts_the_front_is_shown(api, monkeypatch):
+    row = {"score": 0.95, "latency_ms": 4.123456, "memory_mb": 210.0, "size_mb": 90.8559, "model": "minilm"}
+    rows = [{"number": 4, **row}, {"number": 11, **row, "score": 0.9, "latency_ms": 2.0}]
+    summary = api.result.summary()
+    monkeypatch.setattr(FakeResult, "summary", lambda self: {**summary, "pareto": rows})
+    shown = invoke("show", "run").stdout
+    assert "on the front" in shown
+    assert re.search(r"trial +score +latency, ms +memory, MB +size, MB +model", shown)
+    assert re.search(r"4 +0\.950 +4\.123 +210 +90\.86 +minilm\n +11 +0\.900 +2 ", shown)
+    monkeypatch.setattr(FakeResult, "summary", lambda self: summary)
+    assert "on the front" not in invoke("show", "run").stdout
 
 
 def test_next_commands_can_be_typed_where_the_program_is_not_on_the_path(api, monkeypatch, tmp_path):

@@ -11,7 +11,7 @@ from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.evaluation import Evaluation, WorstError
 from luthier.evaluate.importance import Importance, importance
 from luthier.recipe import Recipe
-from luthier.report.story import BestTrial, DatasetFacts, ModelFacts, Story
+from luthier.report.story import Axis, BestTrial, DatasetFacts, ModelFacts, Story
 
 CLASSES = ["abbreviation", "description", "entity", "human", "location", "number"]
 QUESTIONS = [
@@ -224,6 +224,25 @@ def hostile_story() -> Story:
         row.input, row.truth, row.prediction = text + " \ud800", text, text
     for baseline, text in zip(story.evaluation.baselines, HOSTILE, strict=False):
         baseline.name = baseline.note = text
+    return story
+
+
+def weighed_story() -> Story:
+    """Scores against latency, which was limited, and size: three structures, some trials refused."""
+    story = made_story(24)
+    story.axes = [Axis("latency_ms", "latency, ms", 20.0), Axis("size_mb", "size, MB")]
+    kind = story.trials["number"] % 3
+    story.trials["model"] = kind.map({0: "small", 1: "middle", 2: "large"})
+    story.trials["latency_ms"] = kind.map({0: 3.25, 1: 9.5, 2: 31.0})
+    story.trials["size_mb"] = kind.map({0: 22.0, 1: 90.86, 2: 438.0})
+    story.trials["score"] += 0.01 * kind
+    refused = kind == 2
+    story.trials.loc[refused, ["status", "score", "seconds"]] = ["failed", np.nan, 0.0]
+    story.trials.loc[refused, "reason"] = "latency 31 ms, more than the 20 ms allowed"
+    scores = story.trials["score"]
+    story.trials["pareto"] = scores.groupby(kind).transform("max").eq(scores) & ~refused
+    best = story.trials.loc[scores.idxmax()]
+    story.best.trial, story.best.score = int(best["number"]), float(best["score"])
     return story
 
 

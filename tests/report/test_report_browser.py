@@ -15,7 +15,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from report_stories import bare_story, hostile_story, made_story
+from report_stories import bare_story, hostile_story, made_story, weighed_story
 
 from luthier.report import html
 from luthier.report.story import Story
@@ -37,7 +37,7 @@ FLAGS = (
     "--virtual-time-budget=6000",
 )
 WIDTHS = (360, 800, 1600)
-STORIES = {"usual": made_story, "hostile": hostile_story, "bare": bare_story}
+STORIES = {"usual": made_story, "hostile": hostile_story, "bare": bare_story, "weighed": weighed_story}
 
 # Stands before all other scripts of a report, and tells the framing page what went wrong.
 PROBE = """
@@ -105,7 +105,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize(("name", "charts"), [("usual", 5), ("hostile", 5), ("bare", 1)])
+@pytest.mark.parametrize(("name", "charts"), [("usual", 5), ("hostile", 5), ("bare", 1), ("weighed", 7)])
 def test_it_opens_without_errors_and_without_sideways_scrolling(
     found: dict[str, dict[str, Any]], name: str, charts: int, width: int
 ) -> None:

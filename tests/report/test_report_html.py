@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from report_stories import HOSTILE, bare_story, hostile_story, made_story
+from report_stories import HOSTILE, bare_story, hostile_story, made_story, weighed_story
 
 from luthier.evaluate.evaluation import WorstError
 from luthier.report import html, view, words
@@ -127,6 +127,41 @@ def test_every_chart_has_a_label_and_its_numbers_in_a_table(usual: str) -> None:
     charts = [a for _, a in Page(usual).elements if "data-chart" in a]
     assert {a["data-chart"] for a in charts} == {"baselines", "scatter", "loss", "score", "importance"}
     assert all(a["role"] == "img" and "table" in (a["aria-label"] or "") for a in charts)
+
+
+def test_where_more_than_scores_counts_each_of_it_has_a_chart_and_a_column() -> None:
+    story = weighed_story()
+    text = html.render(story)
+    charts = [a["data-chart"] for _, a in Page(text).elements if "data-chart" in a]
+    assert [name for name in charts if name and name.startswith("front")] == ["front0", "front1"]
+    latency, size = json.loads(Page(text).blocks[1])["fronts"]
+    assert (latency["name"], latency["limit"], size["limit"]) == ("latency, ms", 20.0, None)
+    # Refused trials have no score, and so no place.
+    scored = story.trials["score"].notna()
+    assert len(latency["points"]) == len(size["points"]) == int(scored.sum())
+    assert {point["model"] for point in size["points"]} == {"small", "middle"}
+    members = [point for point in latency["points"] if point["front"]]
+    assert {point["model"] for point in members} == {"small", "middle"}
+    assert [point["trial"] for point in latency["points"] if point["chosen"]] == [str(story.best.trial)]
+    header, rows = view.top_trials(story)
+    assert header[2:8] == ["Seconds", "Epochs", "Peak memory", "Trained", "Latency, ms", "Size, MB"]
+    assert {row["cells"][5] for row in rows} == {"3.25", "9.5"}
+    assert sum(row["front"] for row in rows) == 2
+    trials = section(text, "trials")
+    assert "none is beaten in accuracy, latency and size at once" in trials
+    assert trials.count("front ") >= 2 and "latency 31 ms, more than the 20 ms allowed (8×)" in trials
+
+
+def test_where_only_scores_count_no_front_is_spoken_of(usual: str) -> None:
+    assert json.loads(Page(usual).blocks[1])["fronts"] == [] and "front" not in section(usual, "trials")
+    assert not any(row["front"] for row in view.top_trials(made_story())[1])
+
+
+def test_a_minimised_metric_is_shown_against_the_axes_as_it_is() -> None:
+    story = weighed_story()
+    story.maximize, story.metric = False, "rmse"
+    story.trials["score"] = -story.trials["score"]
+    assert all(point["y"] > 0 for point in view.fronts(story)[0]["points"])
 
 
 def test_worst_errors_of_images_are_pictures_from_the_root_only(tmp_path: Path) -> None:

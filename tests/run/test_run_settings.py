@@ -65,6 +65,13 @@ def test_one_model_may_be_written_without_a_list():
     assert Settings.parse({"model": "minilm"}).model == ["minilm"]
 
 
+def test_constraints_are_kept_as_they_are_read():
+    given = ["Latency<20ms", "size <= 1e2 mb", "accuracy>=.9"]
+    kept = Settings.parse({"constraints": given}).constraints
+    assert kept == ["latency < 20 ms", "size <= 100 MB", "accuracy >= 0.9"]
+    assert Settings.parse({"constraints": "latency < 20 ms"}).constraints == ["latency < 20 ms"]
+
+
 def test_target_is_one_of_the_columns():
     settings = Settings.parse({"target": "kind", "columns": {"input": ["title", "body"]}})
     assert settings.hints == {"input": ["title", "body"], "target": "kind"}
@@ -84,6 +91,8 @@ def test_target_is_one_of_the_columns():
         ({"test": 1.0}, ["'test'", "1.0"]),
         ({"seed": -1}, ["'seed'"]),
         ({"baselines": ["luck"]}, ["baselines.0", "luck", "majority"]),
+        ({"constraints": ["latency < 20"]}, ["'latency < 20'", "has no unit"]),
+        ({"constraints": 3}, ["'constraints'", "3"]),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_was_expected(values, words):
@@ -152,6 +161,13 @@ def test_every_setting_is_described_in_the_schema():
         "budget: 0",
         "baselines: [luck]",
         "baselines: []",
+        "objectives: accuracy",
+        "objectives: [accuracy, latency]",
+        "objectives: 3",
+        "constraints: latency < 20 ms",
+        "constraints: [latency < 20 ms, accuracy >= 0.9]",
+        "constraints: [latency is 20 ms]",
+        "constraints: 3",
     ],
 )
 def test_schema_and_settings_agree(text):

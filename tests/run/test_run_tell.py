@@ -21,6 +21,13 @@ def test_the_command_repeats_the_run() -> None:
     )
 
 
+def test_objectives_and_constraints_are_given_one_by_one() -> None:
+    given = {"objectives": ["f1", "latency"], "constraints": ["latency < 20 ms"]}
+    assert command(data="d.csv", **given) == (
+        "luthier tune d.csv --objective f1 --objective latency --constraint 'latency < 20 ms'"
+    )
+
+
 def test_what_no_command_line_can_say_is_left_to_python() -> None:
     assert command(budget="5m") == ""
     assert command(data="d.csv", space={"epochs": 3}) == ""

@@ -108,8 +108,10 @@ def print_result(result: Result) -> None:
     out.print()
     out.print(_headline(evaluation), style="bold")
     _print_comparison(evaluation)
-    for line in _facts(result.summary()):
+    summary = result.summary()
+    for line in _facts(summary):
         out.print(line)
+    _print_front(summary)
     folder = Path(result.folder)
     out.print()
     out.print(f"{folder}/", style="bold")
@@ -171,6 +173,27 @@ def _baseline_row(baseline: Baseline, metric: str) -> list[str]:
         by,
         decimal(baseline.seconds, 1),
     ]
+
+
+def _print_front(summary: Mapping[str, Any]) -> None:
+    """The trials between which only taste decides, where more than scores counted."""
+    if not (rows := summary.get("pareto")):
+        return
+    out = console()
+    out.print()
+    out.print("on the front: no other trial is better in all of this", style="bold")
+    headers = {"number": "trial", "score": "score", "latency_ms": "latency, ms", "memory_mb": "memory, MB"}
+    headers |= {"size_mb": "size, MB", "model": "model"}
+    cells = [
+        [
+            row["number"],
+            decimal(row["score"]),
+            *(f"{row[name]:.4g}" for name in list(headers)[2:5]),
+            row["model"],
+        ]
+        for row in rows
+    ]
+    print_table(list(headers.values()), cells)
 
 
 def _facts(summary: Mapping[str, Any]) -> list[str]:

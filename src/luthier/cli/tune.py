@@ -32,6 +32,22 @@ def tune(
             "auto, optuna."
         ),
     ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Optimise the task's metric (or score), latency, memory or size; repeatable, the first "
+            "one chooses.",
+        ),
+    ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT",
+            help="What the model must keep to, such as 'latency < 20 ms', 'size < 100 MB' or "
+            "'accuracy >= 0.9'; repeatable.",
+        ),
+    ] = None,
     space: Annotated[str | None, typer.Option(help="YAML file with what is varied.")] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Run folder, new or empty; runs/NAME-TIME if not given.")
@@ -64,7 +80,7 @@ def tune(
         data, column, task=task, target=target, group=group, split_column=split_column, model=model,
         budget=budget, trials=trials, strategy=strategy, space=space, out=out, name=name, seed=seed,
         validation=validation, test=test, drop_leaks=drop_leaks, baselines=baseline, keep=keep, store=store,
-        device=device, threads=threads, stack=stack,
+        objectives=objective, constraints=constraint, device=device, threads=threads, stack=stack,
     )  # fmt: skip
     from luthier.cli.output import print_result
     from luthier.cli.progress import showing

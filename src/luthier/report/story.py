@@ -84,6 +84,21 @@ class BestTrial:
     describe: str = ""
 
 
+@dataclass(frozen=True)
+class Axis:
+    """Something that scores are held against, of which less is better.
+
+    Attributes:
+        column: Of the trials table.
+        name: For people, with the unit.
+        limit: The most that was allowed, in that unit; None: any.
+    """
+
+    column: str
+    name: str
+    limit: float | None = None
+
+
 @dataclass
 class Story:
     """A whole run.
@@ -101,7 +116,8 @@ class Story:
         best: The chosen trial.
         trials: One row a trial, in the store's columns: ``number``, ``status``, ``score``, ``seconds``,
             ``epochs`` (trained), ``peak_memory`` (bytes), ``trainable_parameters``, ``reason``, and the
-            recipe's settings; all but ``number`` and ``score`` may be missing.
+            recipe's settings; all but ``number`` and ``score`` may be missing. Where there are ``axes``, also
+            their columns, and ``pareto``: whether no other trial beats it in score and on all of them.
         epochs: One row an epoch of a trial, in the store's columns: ``trial``, ``epoch`` (1-based),
             ``score``, ``loss`` (validation) and ``train_loss``; others are ignored.
         evaluation: The chosen model on the test split, with the baselines.
@@ -121,6 +137,7 @@ class Story:
         created: When the run ended, as an ISO date.
         image_root: Folder that the file names of image inputs resolve against, to show the worst errors as
             pictures; empty where inputs are no images.
+        axes: What scores were to be weighed against, or limited by; empty where only scores counted.
     """
 
     run: str
@@ -149,3 +166,4 @@ class Story:
     notes: list[str] = field(default_factory=list)
     created: str = ""
     image_root: str = ""
+    axes: list[Axis] = field(default_factory=list)

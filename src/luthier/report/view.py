@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -42,13 +43,16 @@ def top_trials(story: Story) -> tuple[list[str], list[dict[str, Any]]]:
         "Peak memory": ("peak_memory", words.memory),
         "Trained": ("trainable_parameters", words.size),
     }
+    facts |= {axis.name[:1].upper() + axis.name[1:]: (axis.column, words.setting) for axis in story.axes}
     columns = {title: [form(x) for x in numbers(best, name)] for title, (name, form) in facts.items()}
     columns = {title: cells for title, cells in columns.items() if set(cells) != {words.UNKNOWN}}
     for column in shown:
         columns[words.plain_name(column)] = [words.cut(words.setting(value)) for value in best[column]]
     scores = [words.number(words.shown_score(story, score), 4) for score in best["score"]]
+    members = front_members(story)
     rows = [
         {"trial": str(number), "chosen": number == story.best.trial, "cells": [score, *cells]}
+        | {"front": number in members}
         for number, score, *cells in zip(best["number"].tolist(), scores, *columns.values(), strict=True)
     ]
     return ["Trial", words.plain_name(story.metric), *columns], rows
@@ -177,6 +181,39 @@ def scatter(story: Story) -> list[dict[str, Any]]:
     ]
 
 
+def front_members(story: Story) -> set[int]:
+    """Numbers of the trials on the Pareto front; none where only scores counted."""
+    if not story.axes or "pareto" not in story.trials:
+        return set()
+    return {int(number) for number in story.trials.loc[story.trials["pareto"].astype(bool), "number"]}
+
+
+def fronts(story: Story) -> list[dict[str, Any]]:
+    """For each axis, a point a trial: its value there, its score, and whether it is on the front."""
+    members, sign = front_members(story), words.shown_score(story, 1.0)
+    found = []
+    for axis in story.axes:
+        trials = ranked(story)
+        trials["x"] = numbers(trials, axis.column)
+        trials = trials[np.isfinite(trials["score"]) & np.isfinite(trials["x"])]
+        points = [
+            {
+                "trial": str(number),
+                "x": float(x),
+                "y": sign * float(score),
+                "front": number in members,
+                "chosen": number == story.best.trial,
+                "model": words.cut(words.setting(model)),
+            }
+            for number, x, score, model in zip(
+                trials["number"].tolist(), trials["x"], trials["score"],
+                trials["model"] if "model" in trials else itertools.repeat(story.model.name), strict=False,
+            )
+        ]  # fmt: skip
+        found.append({"name": axis.name, "limit": axis.limit, "points": points})
+    return found
+
+
 def statuses(story: Story) -> list[tuple[str, int]]:
     """How trials ended, as (status, count)."""
     if "status" not in story.trials:
@@ -234,6 +271,7 @@ def charts(story: Story) -> dict[str, Any]:
             for row in rows
         ],
         "scatter": scatter(story),
+        "fronts": fronts(story),
         "curves": curves(story),
         "importance": [
             {"name": words.plain_name(one.setting), "share": one.share, "low": one.low, "high": one.high}

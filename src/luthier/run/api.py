@@ -35,6 +35,8 @@ class Options(TypedDict, total=False):
     budget: str | float
     trials: int | None
     strategy: str
+    objectives: str | list[str]
+    constraints: str | list[str]
     space: str | dict[str, Any] | None
     seed: int
     out: str | Path | None

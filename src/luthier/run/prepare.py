@@ -228,7 +228,9 @@ def search_space(prepared: Prepared, given: Space | None, names: list[str]) -> S
 def bytes_needed(settings: Settings, prepared: Prepared) -> int:
     """Bytes a run may take on disk: checkpoints, the saved model beside an older one, report and tables."""
     largest = max(sum(file.stat().st_size for file in source.weights) for source in prepared.sources.values())
-    return (settings.keep + 3) * largest + 50 * 2**20
+    # With several objectives the trials on the front are kept too: one a structure, at most.
+    kept = settings.keep + (len(prepared.sources) if settings.objectives else 0)
+    return (kept + 3) * largest + 50 * 2**20
 
 
 def data_fingerprint(prepared: Prepared) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,10 +47,10 @@ class Candidate:
         return {key: value for key, value in asdict(self).items() if key != "trained"}
 
 
-def rank(engine: Engine, seed: int) -> list[Candidate]:
-    """All of the engine's models, best probe first."""
+def rank(engine: Engine, seed: int, names: Sequence[str] | None = None) -> list[Candidate]:
+    """The engine's models, or those named, best probe first."""
     candidates = []
-    for position, name in enumerate(engine.sources):
+    for position, name in enumerate(engine.sources if names is None else names):
         started = time.perf_counter()
         recipe = probe_recipe(engine, name)
         network = engine.network(recipe, seed)

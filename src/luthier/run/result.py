@@ -165,4 +165,18 @@ class Result:
             "spent": self.manifest["spent"],
             "budget": self.manifest["budget"],
             "report": str(self.report),
+            **({"pareto": self.front.to_dict("records")} if "pareto" in trials else {}),
         }
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The trials that no other beats in score and in latency, memory and size where those count.
+
+        Columns: ``number``, ``score``, those three, ``model``; the best score first. Empty where only scores
+        count. The weights of each trial are kept in ``checkpoints/``.
+        """
+        trials = self.trials
+        columns = ["number", "score", "latency_ms", "memory_mb", "size_mb", "model"]
+        if "pareto" not in trials:
+            return pd.DataFrame(columns=columns)
+        return trials.loc[trials["pareto"], columns].sort_values("score", ascending=False, kind="stable")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from luthier.errors import LuthierError, SettingError
 from luthier.run.duration import parse_budget
+from luthier.study.constraints import FORM, parse_constraint
 
 Baseline = Literal["majority", "classical", "probe", "scratch"]
 BASELINES: list[Baseline] = ["majority", "classical", "probe", "scratch"]
@@ -26,6 +27,11 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _checked_constraints(value: Any) -> Any:
+    given = _as_list(value)
+    return [str(parse_constraint(text)) for text in given] if isinstance(given, list | tuple) else given
+
+
 def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
@@ -39,6 +45,12 @@ Names = Annotated[
     list[str],
     BeforeValidator(_as_list),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+_LIMIT = {"type": "string", "pattern": f"^{FORM}$"}
+Constraints = Annotated[
+    list[str],
+    BeforeValidator(_checked_constraints),
+    WithJsonSchema({"anyOf": [_LIMIT, {"type": "array", "items": _LIMIT}]}),
 ]
 Text = Annotated[str, BeforeValidator(_as_text)]
 
@@ -82,6 +94,16 @@ class Settings(BaseModel):
         None, ge=1, description="Stop after this many trials, or when the budget ends."
     )
     strategy: str = Field("auto", description="Search strategy by name.")
+    objectives: Names = Field(
+        default_factory=list,
+        description="What is optimised: the task's metric (or score), latency, memory, size; the first one "
+        "chooses. Empty: the metric.",
+    )
+    constraints: Constraints = Field(
+        default_factory=list,
+        description="Limits that the chosen model keeps to, e.g. 'latency < 20 ms', 'memory < 2 GB', "
+        "'size < 100 MB', 'accuracy >= 0.9'.",
+    )
     space: str | dict[str, Any] | None = Field(
         None, description="What is varied: a YAML file, or the same written here; None: the default space."
     )

@@ -129,9 +129,10 @@ def command(prepared: Prepared) -> str:
     given: dict[str, Any] = settings.model_dump(
         exclude_defaults=True, exclude={"data", "out", "columns", "baselines"}
     )
+    repeated = {"objectives": "objective", "constraints": "constraint"}
     words = ["luthier", "tune", settings.data]
     for name, value in given.items():
-        option = "--" + name.replace("_", "-")
+        option = "--" + repeated.get(name, name).replace("_", "-")
         if value is True:
             words.append(option)
         elif isinstance(value, dict):

@@ -14,11 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.engine import Engine
-from luthier.engine.inputs import Inputs
 from luthier.engine.precision import choose_device, measured
 from luthier.errors import RunError
 from luthier.recipe import Recipe
@@ -27,7 +24,8 @@ from luthier.run import tell
 from luthier.run.baselines import Trained, probe, scratch_recipe
 from luthier.run.duration import new_budget
 from luthier.run.folder import RunFolder, write_text
-from luthier.run.inspect import search_splits, set_threads
+from luthier.run.goals import Goals, gather, screen
+from luthier.run.inspect import set_threads
 from luthier.run.interrupt import Interrupt
 from luthier.run.prepare import (
     Prepared,
@@ -40,7 +38,7 @@ from luthier.run.prepare import (
 )
 from luthier.run.progress import Progress, Silent
 from luthier.run.prove import SCRATCH_SHARE, Prover
-from luthier.run.rank import KEPT, rank
+from luthier.run.rank import rank
 from luthier.run.result import Result
 from luthier.run.settings import Settings
 from luthier.search import registry as strategies
@@ -78,6 +76,8 @@ def tune(
     space = None if settings.space is None else read_space(settings.space)
     prepared = prepare(settings, data, say=watch.note)
     strategies.create(settings.strategy, search_space(prepared, space, list(prepared.sources)), settings.seed)
+    goals = gather(settings, prepared, device, {})
+    screen(goals, prepared, space, watch.note)
     name = settings.name or prepared.dataset.name
     needed = bytes_needed(settings, prepared)
     folder = RunFolder.new(settings.out, name, needed=needed)
@@ -110,10 +110,11 @@ def tune(
         "data_fingerprint": fingerprint,
         # Measured once: a resumed run must train as it began.
         "precision": measured(device),
+        "footprints": goals.footprints.known,
         "budget": clock.total,
     }
     folder.write_manifest(manifest)
-    return _Run(prepared, folder, store, run, manifest, clock, watch, space).carry_out()
+    return _Run(prepared, folder, store, run, manifest, clock, watch, space, goals).carry_out()
 
 
 def resume(folder: str | Path, *, budget: str | None = None, progress: Progress | None = None) -> Result:
@@ -153,11 +154,15 @@ def _resume(place: RunFolder, manifest: dict[str, Any], budget: str | None, watc
             f"The data of the run {str(folder)!r} changed since it began: {settings.data!r}.",
             "Restore it, or start a new run; results on different data cannot be compared.",
         )
+    space = None if manifest["space"] is None else Space.from_dict(manifest["space"])
+    set_threads(settings)
+    known = manifest.setdefault("footprints", {})
+    goals = gather(settings, prepared, choose_device(settings.device), known)
+    screen(goals, prepared, space, watch.note)
     manifest |= {"status": "running", "budget": total}
     place.write_manifest(manifest)
     store.save_progress(run, status="running")
-    space = None if manifest["space"] is None else Space.from_dict(manifest["space"])
-    return _Run(prepared, place, store, run, manifest, clock, watch, space).carry_out()
+    return _Run(prepared, place, store, run, manifest, clock, watch, space, goals).carry_out()
 
 
 @dataclass
@@ -172,6 +177,7 @@ class _Run:
     clock: Budget
     watch: Progress
     space: Space | None
+    goals: Goals
     stages: list[tuple[str, float]] = field(default_factory=list)
     probe: Trained | None = None
 
@@ -180,35 +186,41 @@ class _Run:
         settings = self.prepared.settings
         set_threads(settings)
         self.stages.append(("Looking at data and models", self.clock.spent))
-        inputs = Inputs(self.prepared.task, search_splits(self.prepared.dataset), self.prepared.dataset.root)
+        self.goals.footprints.on_new = lambda: self.folder.write_manifest(self.manifest)
         engine = Engine(
-            inputs, self.prepared.sources, Checkpoints(self.folder.checkpoints),
+            self.goals.footprints.inputs, self.prepared.sources, Checkpoints(self.folder.checkpoints),
             settings.device, auto=self.manifest["precision"], stack=settings.stack, note=self.watch.note,
         )  # fmt: skip
         with Interrupt(self.watch.note) as interrupt, self._recording_failure():
-            with self._stage("Ranking models by probes" if len(engine.sources) > 1 else "Baselines"):
+            with self._stage("Ranking models by probes" if len(self.goals.models) > 1 else "Baselines"):
                 names = self._first_look(engine)
             with self._stage("Searching"):
                 study = self._search(engine, names, interrupt)
             best = study.best or self._fallback()
             with self._stage("Proving on the test split"):
-                self._prove(engine, best, interrupt)
+                self._prove(engine, best, interrupt, study.finished)
         result = Result.load(self.folder.path)
         self.watch.finished(result)
+        if missed := self.goals.objectives.missed(best.score):
+            raise RunError(
+                f"No trial keeps to the constraints: the nearest, trial {best.trial}, has {missed}.",
+                f"It is the model of {self.folder.path}, with its report. Ask for less, or go on with: "
+                f"luthier resume {self.folder.path} --budget +10m",
+            )
         return result
 
     def _first_look(self, engine: Engine) -> list[str]:
         """Probes of all candidates: which deserve the budget, and what the frozen features alone can do."""
         settings = self.prepared.settings
-        names = list(engine.sources)
+        names = self.goals.models
         if len(names) > 1:
-            candidates = rank(engine, settings.seed)
+            candidates = rank(engine, settings.seed, names)
             for place, candidate in enumerate(candidates, 1):
                 self.watch.note(
                     f"{place}. {candidate.model}: probe {candidate.probe:.3f}, LogME {candidate.logme:.3f}, "
                     f"{candidate.parameters / 1e6:.1f} M parameters"
                 )
-            names = [candidate.model for candidate in candidates[:KEPT]]
+            names = self.goals.kept(candidates)
             self.probe = candidates[0].trained
         elif "probe" in settings.baselines:
             like = search_space(self.prepared, self.space, names).default()
@@ -226,7 +238,9 @@ class _Run:
         study = Study(
             self.store,
             self.run,
-            strategies.create(settings.strategy, space, settings.seed),
+            self.goals.strategy(
+                settings, space, tell.majority_score(engine), self.probe.score if self.probe else None
+            ),
             engine,
             self.clock,
             self.watch,
@@ -237,6 +251,7 @@ class _Run:
             keep=settings.keep,
             room=engine.room,
             interrupted=interrupt.reason,
+            objectives=self.goals.objectives,
         )
         said = study.strategy.notes()
         for message in said:
@@ -250,6 +265,11 @@ class _Run:
 
     def _fallback(self) -> Finished:
         """The probe, where no trial came to anything: a run with any time at all ends with a model."""
+        if self.probe and (reason := self.goals.objectives.refusal(self.probe.recipe)):
+            raise RunError(
+                f"The run ended before anything that keeps to the constraints was trained: {reason}.",
+                f"Continue it with: luthier resume {self.folder.path} --budget +10m",
+            )
         if self.probe is None:
             raise RunError(
                 "The run ended before anything was trained.",
@@ -292,7 +312,7 @@ class _Run:
         """A recipe known to do well for all of a model: the centre of its default space."""
         return search_space(self.prepared, None, [model]).default()
 
-    def _prove(self, engine: Engine, best: Finished, interrupt: Interrupt) -> None:
+    def _prove(self, engine: Engine, best: Finished, interrupt: Interrupt, finished: list[Finished]) -> None:
         """Saves, judges and tells. An interrupted run skips the baselines that would have to be trained."""
         task = engine.task
         prover = Prover(self.prepared, engine, self.folder)
@@ -316,7 +336,8 @@ class _Run:
         evaluation = judged.evaluation
         write_text(self.folder.evaluation, json.dumps(evaluation.to_json(), indent=1) + "\n")
         trials, epochs = self.store.trials(self.run), self.store.epochs(self.run)
-        write_text(self.folder.trials, pd.DataFrame(trials).to_csv(index=False))
+        trials = self.goals.table(trials, self.store.recipes(self.run), finished)
+        write_text(self.folder.trials, trials.to_csv(index=False))
         status = "interrupted" if stopped else "finished"
         stages = [
             *self.stages,
@@ -326,6 +347,7 @@ class _Run:
             self.manifest["name"], str(self.folder.path), status, stages, self.clock.total, self.clock.spent
         )
         story = tell.gather(self.prepared, engine, best, form, evaluation, trials, epochs, told)
+        story.axes = self.goals.axes
         write_text(self.folder.report, html.render(story))
         write_text(self.folder.model / "README.md", card.render(story))
         self.store.finish_run(

@@ -38,6 +38,8 @@ class Strategy(ABC):
     """Other forms that it can take."""
     uses_priors: ClassVar[bool] = True
     """Whether recipes are proposed more often where the space's priors say good ones lie."""
+    inherits: ClassVar[bool] = False
+    """Whether orders may name a parent, whose weights a new trial starts from."""
 
     def __init__(self, space: Space, seed: int = 0, option: str = "") -> None:
         self.space = space

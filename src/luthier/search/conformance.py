@@ -172,6 +172,8 @@ def check_contract(make: Make) -> None:
         for outcome in _outcomes().values():
             driver = _Driver(make(space, 0)).run(outcome)
             require(bool(driver.orders), "proposed nothing")
+            alone = all(order.parent is None for order in driver.orders)
+            require(driver.strategy.inherits or alone, "names parents, and does not say that it inherits")
 
 
 def check_space(make: Make) -> None:

@@ -90,6 +90,7 @@ class Population(Strategy):
     """
 
     name: ClassVar[str] = "population"
+    inherits: ClassVar[bool] = True
 
     def __init__(self, space: Space, seed: int = 0, option: str = "") -> None:
         super().__init__(space, seed, option)

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from luthier.engine.cost import Cost
 from luthier.engine.engine import Engine
 from luthier.errors import RunError
 from luthier.recipe import Recipe
 from luthier.search.base import Strategy
 from luthier.study.budget import Budget
 from luthier.study.listener import Listener
+from luthier.study.objectives import Objectives
 from luthier.study.proposals import Proposals
 from luthier.study.store import Store
 from luthier.trial import Order, Report
@@ -24,6 +26,8 @@ DEADLY = 4
 SUSPECT = 2
 # Orders in a row that a strategy may want to begin and may not, before the search counts as over.
 PATIENCE = 1000
+# Trials in a row that break a constraint before they are trained, after which the search counts as over.
+BARREN = 200
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Study:
         keep: How many of the best trials keep their weights.
         room: Trials given to the engine at once, at most.
         interrupted: Gives a reason when the user wants to stop.
+        objectives: What trials are judged by; by default their scores.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Study:
         keep: int = 3,
         room: int = 1,
         interrupted: Callable[[], str | None] = lambda: None,
+        objectives: Objectives | None = None,
     ) -> None:
         self.store = store
         self.run_id = run
@@ -94,15 +100,17 @@ class Study:
         self.keep = keep
         self.room = room
         self.interrupted = interrupted
+        self.objectives = objectives or Objectives()
         self.finished: list[Finished] = []
         self._reached: dict[int, int] = {}
         self._left: set[int] = set()
         self._training: dict[int, Order] = {}
+        self._barren = 0
 
     @property
     def best(self) -> Finished | None:
-        """The trial with the best validation score; of equal ones that with the lower loss."""
-        return max(self.finished, key=lambda f: (f.score, -f.loss), default=None)
+        """The trial that the objectives put first: without any, the one with the best validation score."""
+        return self.objectives.best(self.finished)
 
     def run(self, hold_back: Callable[[Finished | None], float]) -> None:
         """Searches until the budget, the trials or the strategy's ideas are used up, or the user stops it.
@@ -161,6 +169,11 @@ class Study:
 
     def _next(self) -> list[Order]:
         """The next orders, as many as there is room and time for; empty when the search is over."""
+        if self._barren >= BARREN:
+            self.listener.note(
+                f"The search ends: of the last {self._barren} recipes none kept to the constraints."
+            )
+            return []
         begun = self.store.recipes(self.run_id)
         new = self.room if self.max_trials is None else min(self.room, self.max_trials - len(begun))
         for _ in range(PATIENCE):
@@ -195,7 +208,7 @@ class Study:
         """
         fitted: list[Order] = []
         left = self.budget.left
-        costs = self.engine.predict_costs([order.recipe for order in orders])
+        costs = self._costs(orders)
         for given, cost in zip(orders, costs, strict=True):
             order = (
                 given if cost is None else self._in_time(given, cost.epochs_within(left, given.recipe.epochs))
@@ -220,6 +233,13 @@ class Study:
         fitting = recipe.model_copy(update={"epochs": max(epochs, order.until)})
         return replace(order, recipe=fitting)
 
+    def _costs(self, orders: Sequence[Order]) -> list[Cost | None]:
+        """What orders will take; nothing where their trials will not be trained."""
+        refused = [bool(self.objectives.refusal(order.recipe)) for order in orders]
+        trained = [order.recipe for order, no in zip(orders, refused, strict=True) if not no]
+        costs = iter(self.engine.predict_costs(trained))
+        return [Cost(0.0, 0.0) if no else next(costs) for no in refused]
+
     def _shortened(self, order: Order, epochs: int) -> Order:
         """An order that ends after so many more epochs; a new trial's schedule with it."""
         wanted, reached = order.recipe.epochs, self._reached.get(order.trial, 0)
@@ -241,8 +261,10 @@ class Study:
             self.listener.trial_started(order.trial, order.recipe.describe(), order.recipe.epochs)
         self._training = {order.trial: order for order in orders}
         withdrawn: list[Order] = []
+        orders = self._refuse(orders)
         self._inherit(orders)
         for report in self.engine.run(orders, halt=self._halt, on_step=self._step):
+            report = self.objectives.noted(report, self._training[report.trial].recipe)
             if report.status == "running":
                 self._reached[report.trial] = report.epoch
                 self.proposals.take(report)
@@ -261,6 +283,19 @@ class Study:
                 strategy_state=self.proposals.state(),
             )
         self._give_up_if_hopeless()
+
+    def _refuse(self, orders: Sequence[Order]) -> list[Order]:
+        """Closes trials whose structure breaks a constraint, as failed; the others, to be trained."""
+        kept = []
+        for order in orders:
+            if reason := self.objectives.refusal(order.recipe):
+                report = Report(order.trial, 0, "failed", reason=reason)
+                self._close(self._training.pop(order.trial), self.objectives.noted(report, order.recipe))
+                self._barren += 1
+            else:
+                kept.append(order)
+                self._barren = 0
+        return kept
 
     def _inherit(self, orders: Sequence[Order]) -> None:
         """Sees to it that trials which start from another's weights find them, also in a new process."""
@@ -283,11 +318,12 @@ class Study:
             pass
 
     def _give_up_if_hopeless(self) -> None:
-        """Ends the run when all that was tried failed, which what was stopped did not."""
+        """Ends the run when all that was tried failed, which what was stopped or never trained did not."""
         if self.finished:
             return
-        trials = self.store.trials(self.run_id)
-        failed = trials[trials["status"] != "stopped"]
+        trials, recipes = self.store.trials(self.run_id), self.store.recipes(self.run_id)
+        refused = [number for number, recipe in recipes.items() if self.objectives.refusal(recipe)]
+        failed = trials[(trials["status"] != "stopped") & ~trials["number"].isin(refused)]
         if len(failed) >= HOPELESS:
             raise RunError(
                 f"The first {len(failed)} trials all failed; the last one: {failed['reason'].iloc[-1]}.",
@@ -318,9 +354,10 @@ class Study:
                     order.trial, order.recipe, order.seed, report.score, loss, report.best_epoch, seconds
                 )
             )
-            ranked = sorted(self.finished, key=lambda f: (-f.score, f.loss))
+            best = {found.trial for found in self.objectives.ranked(self.finished)[: self.keep]}
+            front = self.objectives.front(self.finished) if self.objectives.measured else []
             # Trials in training may have weights on disk already.
-            self.engine.checkpoints.keep({f.trial for f in ranked[: self.keep]} | set(self._training))
+            self.engine.checkpoints.keep({*best, *front, *self._training})
         self.listener.report(report, self.engine.task.metric)
         self.listener.time(self.budget.spent, self.budget.total)
 

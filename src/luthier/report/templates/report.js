@@ -84,8 +84,45 @@
         series,
       });
     },
+    ...Object.fromEntries(data.fronts.filter((front) => front.points.length).map((front, at) => [`front${at}`, () => against(front)])),
     loss: () => lines([["loss", "solid"], ["train_loss", "dashed"]], "loss"),
     score: () => lines([["score", "solid"]], data.metric),
+  };
+
+  // Scores against what a network takes: a point a trial, the front joined, the most that was allowed as a line.
+  const against = (front) => {
+    const xs = front.points.map((point) => point.x);
+    const wide = Math.min(...xs) > 0 && Math.max(...xs) > 30 * Math.min(...xs);
+    const tip = (one) => {
+      const point = one.data.point;
+      return `Trial ${point.trial}${point.chosen ? " (chosen)" : ""}\n${data.metric} ${round(point.y)}, ${front.name} ${round(point.x)}\n${cut(point.model, 60)}`;
+    };
+    const of = (points) => points.map((point) => ({ value: [point.x, point.y], point }));
+    const members = front.points.filter((point) => point.front).sort((a, b) => a.x - b.x);
+    const limit = front.limit === null ? {} : {
+      markLine: {
+        silent: true, symbol: "none", data: [{ xAxis: front.limit }], label: { formatter: "allowed", color: css("--soft"), position: "insideEndBottom" },
+        lineStyle: { color: css("--soft"), type: "dashed" },
+      },
+    };
+    const series = [
+      { type: "scatter", name: "trials", symbolSize: 9, tooltip: { formatter: tip }, itemStyle: { color: css("--cool"), opacity: 0.75 }, data: of(front.points.filter((point) => !point.front && !point.chosen)), ...limit },
+      {
+        type: "line", name: "front", step: "end", symbol: "circle", symbolSize: 9, z: 4, tooltip: { formatter: tip },
+        itemStyle: { color: css("--p2") }, lineStyle: { width: 1.6 }, data: of(members),
+      },
+      {
+        type: "scatter", name: "chosen", symbol: "diamond", symbolSize: 17, z: 5, tooltip: { formatter: tip },
+        itemStyle: { color: css("--accent"), borderColor: css("--raised"), borderWidth: 1.5 }, data: of(front.points.filter((point) => point.chosen)),
+      },
+    ];
+    return frame({
+      grid: { left: 62, right: 18, top: 44, bottom: 46 },
+      legend: { type: "scroll", top: 4, left: 0, textStyle: { color: css("--ink") }, pageTextStyle: { color: css("--soft") }, itemHeight: 10, itemWidth: 14 },
+      xAxis: axis({ type: wide ? "log" : "value", name: front.name, scale: true, max: wide || front.limit === null ? null : (range) => Math.max(range.max, front.limit) }),
+      yAxis: axis({ type: "value", name: `validation ${data.metric}`, nameGap: 44, scale: true }),
+      series,
+    });
   };
 
   const lines = (fields, name) => {
