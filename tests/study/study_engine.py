@@ -48,7 +48,10 @@ class Engine:
         self.stack = stack
         self.calls: list[list[int]] = []
         self.trained: list[Order] = []
-        self.kept: set[int] = set()
+        self.kept = None
+        self.keeping: set[int] = set()
+        # Trials whose weights are on disk.
+        self.weights: set[int] = set()
         self.left: dict[int, int] = {}
         self.reached: dict[int, int] = {}
         # What a trial has learnt, and what it has learnt it from.
@@ -56,10 +59,15 @@ class Engine:
         self.inherited: dict[int, float] = {}
         self.live: list[Order] = []
         self.task = SimpleNamespace(metric="accuracy")
-        self.checkpoints = SimpleNamespace(keep=self.keep, forget=lambda trial: self.left.pop(trial, None))
+        self.checkpoints = SimpleNamespace(
+            keep=self.keep,
+            forget=lambda trial: self.left.pop(trial, None),
+            has=lambda trial: trial in self.weights,
+        )
 
     def keep(self, trials: set[int]) -> None:
-        self.kept = trials
+        self.keeping = trials
+        self.weights &= trials
         assert {order.trial for order in self.live} <= trials
 
     def holds(self, trial: int, epoch: int) -> bool:
@@ -117,11 +125,13 @@ class Engine:
             self.reached[order.trial] = epoch
             yield Report(order.trial, epoch, "running", score, {"loss": 1.0}, 1.0)
         if halted is not None:
+            self.weights.add(order.trial)
             yield Report(
                 order.trial, max(1, epoch - 1), "stopped", score, best_epoch=1, reason=halted, parameters=9
             )
         elif epoch == order.until:
             self.left[order.trial] = epoch
+            self.weights.add(order.trial)
             yield Report(order.trial, order.until, "completed", score, {"loss": 1.0}, best_epoch=1)
 
     def salvage(self, order: Order) -> float:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import pandas as pd
 
 from luthier.engine.engine import Engine
 from luthier.errors import RunError
@@ -12,7 +15,7 @@ from luthier.recipe import Recipe
 from luthier.search.base import Strategy
 from luthier.study.budget import Budget
 from luthier.study.listener import Listener
-from luthier.study.proposals import Proposals
+from luthier.study.proposals import Proposals, Repeats
 from luthier.study.store import Store
 from luthier.trial import Order, Report
 
@@ -38,6 +41,7 @@ class Finished:
         loss: Validation loss of that epoch, which decides between equal scores.
         epoch: The best epoch, 1-based.
         seconds: Wall-clock seconds it took.
+        repeats: The trial whose recipe it trained on another seed, or None.
     """
 
     trial: int
@@ -47,6 +51,7 @@ class Finished:
     loss: float
     epoch: int
     seconds: float
+    repeats: int | None = None
 
 
 class Study:
@@ -62,7 +67,8 @@ class Study:
         seed: Of the run; each trial's own seed follows from it and the trial's number.
         first: Recipes to train before the strategy is asked, as the first trials; it is not told of them.
         trials: Trials at most, or None.
-        keep: How many of the best trials keep their weights.
+        keep: How many of the best trials keep their weights in the end.
+        hold: How many keep them as long as the search goes on, if that is more.
         room: Trials given to the engine at once, at most.
         interrupted: Gives a reason when the user wants to stop.
     """
@@ -80,6 +86,7 @@ class Study:
         first: Sequence[Recipe] = (),
         trials: int | None = None,
         keep: int = 3,
+        hold: int = 0,
         room: int = 1,
         interrupted: Callable[[], str | None] = lambda: None,
     ) -> None:
@@ -92,6 +99,7 @@ class Study:
         self.listener = listener
         self.max_trials = trials
         self.keep = keep
+        self.hold = hold
         self.room = room
         self.interrupted = interrupted
         self.finished: list[Finished] = []
@@ -113,18 +121,46 @@ class Study:
         Raises:
             RunError: Every trial fails, or nothing can be written.
         """
-        self.budget.reserve = hold_back(self.best)
-        self._catch_up()
-        while self._halt() is None and (orders := self._next()):
+        self._catch_up(hold_back)
+        repeats = self.proposals.repeats
+        if repeats is not None and repeats.budget == self.budget.total:
+            return
+        while self.halted() is None and (orders := self._next()):
             self._train(orders)
             self.budget.reserve = hold_back(self.best)
 
-    def _halt(self) -> str | None:
+    def halted(self) -> str | None:
+        """Why nothing further is to be trained now, or None."""
         if reason := self.interrupted():
             return reason
         return "the budget ended" if self.budget.left <= 0 else None
 
-    def _catch_up(self) -> None:
+    def repeat(self, decided: Repeats, untils: Mapping[int, int]) -> None:
+        """Trains finalists on further seeds, all together, after the search.
+
+        Their weights are kept until `settle`. A resumed run goes on with what was decided before.
+
+        Args:
+            decided: Which, and on how many seeds.
+            untils: The epoch until which each finalist is repeated.
+        """
+        repeated = self.store.trials(self.run_id)["repeats"].dropna()
+        had = Counter(int(finalist) for finalist in repeated)
+        orders = self.proposals.repeat(decided, self.store.recipes(self.run_id), untils, had)
+        if orders:
+            self._train(orders)
+
+    def settle(self, chosen: Finished) -> None:
+        """Keeps the weights of the chosen trial, and of the best others, as many as are to be kept."""
+        others = [found.trial for found in self.ranked if found.trial != chosen.trial]
+        self.engine.checkpoints.keep({chosen.trial, *others[: self.keep - 1]})
+
+    @property
+    def ranked(self) -> list[Finished]:
+        """Trials whose weights can be used, the best first."""
+        return sorted(self.finished, key=lambda f: (-f.score, f.loss))
+
+    def _catch_up(self, hold_back: Callable[[Finished | None], float]) -> None:
         """Continues what an earlier process began: finished trials count, unfinished ones train anew."""
         unfinished = self.store.unfinished_trials(self.run_id)
         state = self.store.run(self.run_id).strategy_state
@@ -143,10 +179,12 @@ class Study:
                         loss=row["loss"],
                         epoch=int(row["best_epoch"]),
                         seconds=row["seconds"],
+                        repeats=None if pd.isna(row["repeats"]) else int(row["repeats"]),
                     )
                 )
-            if row["status"] == "completed" and not row["reason"]:
+            if row["status"] == "completed" and not row["reason"] and pd.isna(row["repeats"]):
                 self._left.add(int(row["number"]))
+        self.budget.reserve = hold_back(self.best)
         again = []
         for left in unfinished:
             if left.attempts >= DEADLY:
@@ -156,12 +194,13 @@ class Study:
                 again.append(left.order)
         apart = any(left.attempts >= SUSPECT for left in unfinished)
         for orders in [[order] for order in again] if apart else [again]:
-            if orders and self._halt() is None:
+            if orders and self.halted() is None:
                 self._train(orders)
 
     def _next(self) -> list[Order]:
         """The next orders, as many as there is room and time for; empty when the search is over."""
-        begun = self.store.recipes(self.run_id)
+        recipes = self.store.recipes(self.run_id)
+        begun = {trial: recipe for trial, recipe in recipes.items() if trial not in self.proposals.apart}
         new = self.room if self.max_trials is None else min(self.room, self.max_trials - len(begun))
         for _ in range(PATIENCE):
             if new < 1 and not self._unspent(begun):
@@ -224,7 +263,7 @@ class Study:
         self._training = {order.trial: order for order in orders}
         withdrawn: list[Order] = []
         self._inherit(orders)
-        for report in self.engine.run(orders, halt=self._halt, on_step=self._step):
+        for report in self.engine.run(orders, halt=self.halted, on_step=self._step):
             if report.status == "running":
                 self._reached[report.trial] = report.epoch
                 self.proposals.take(report)
@@ -261,7 +300,7 @@ class Study:
         if earlier is not None:
             self._bring(earlier)
             self.engine.inherit(origin.trial, earlier.trial)
-        for _ in self.engine.run([origin], halt=self._halt, on_step=self._step):
+        for _ in self.engine.run([origin], halt=self.halted, on_step=self._step):
             pass
 
     def _give_up_if_hopeless(self) -> None:
@@ -289,7 +328,7 @@ class Study:
             strategy_state=self.proposals.state(),
         )
         self._left.discard(order.trial)
-        if report.status == "completed" and not report.reason:
+        if report.status == "completed" and not report.reason and order.repeats is None:
             self._left.add(order.trial)
         if math.isfinite(report.score):
             self.finished = [found for found in self.finished if found.trial != order.trial]
@@ -297,14 +336,29 @@ class Study:
             loss = report.metrics.get("loss", math.inf)
             self.finished.append(
                 Finished(
-                    order.trial, order.recipe, order.seed, report.score, loss, report.best_epoch, seconds
+                    order.trial,
+                    order.recipe,
+                    order.seed,
+                    report.score,
+                    loss,
+                    report.best_epoch,
+                    seconds,
+                    order.repeats,
                 )
             )
-            ranked = sorted(self.finished, key=lambda f: (-f.score, f.loss))
-            # Trials in training may have weights on disk already.
-            self.engine.checkpoints.keep({f.trial for f in ranked[: self.keep]} | set(self._training))
+            self._tidy()
         self.listener.report(report, self.engine.task.metric)
         self.listener.time(self.budget.spent, self.budget.total)
+
+    def _tidy(self) -> None:
+        """Removes the weights and outputs that there is no room for."""
+        ranked = [found.trial for found in self.ranked]
+        decided = self.proposals.repeats
+        rivals = set() if decided is None else set(decided.finalists) | self.proposals.apart
+        # Trials in training may have weights on disk already.
+        self.engine.checkpoints.keep({*ranked[: max(self.keep, self.hold)], *rivals, *self._training})
+        if self.engine.kept is not None:
+            self.engine.kept.trim([*self._training, *ranked])
 
     def _step(self, done: float) -> None:
         self.listener.step(done)
