@@ -234,7 +234,7 @@ class Finalists:
 
 
 def _untils(trials: pd.DataFrame, numbers: Sequence[int]) -> dict[int, int]:
-    """As many epochs as each was trained; where its own patience ended it, that is to end its repeats, too."""
+    """As many epochs as each was trained; where its own patience ended it, it is to end its repeats, too."""
     rows = {int(row["number"]): row for row in trials.to_dict("records")}
     found = {}
     for number in numbers:
