@@ -189,7 +189,7 @@ def test_repeats_that_were_cut_short_decide_nothing(tmp_path: Path) -> None:
     assert [row["status"] for row in trials[4:]] == ["completed", "stopped"]
     assert chosen == study.best and rounds.how == ""
     # Those that were not begun left no trace, and are trained when the run goes on.
-    later = make(tmp_path, Seeded([0.0]), run=study.run_id, trials=4, hold=4)
+    later = resumed(study, trials=4, hold=4)
     carry_out(later, 2)
     assert [row["status"] for row in rows(later)[4:]] == ["completed", "stopped", "completed", "completed"]
 
@@ -342,6 +342,13 @@ class Dying(Seeded):
             yield report
 
 
+def resumed(study: Study, clock: float = 0.0, **options: Any) -> Study:
+    """Another process goes on; what was on disk is."""
+    engine = Seeded([clock])
+    engine.weights = set(study.engine.weights)  # type: ignore[attr-defined]
+    return make(Path(study.store.location).parent, engine, run=study.run_id, **options)
+
+
 def outcome(study: Study, chosen: Finished) -> tuple[Any, ...]:
     return table(study), repeated(study), chosen.trial, study.strategy.state()
 
@@ -374,7 +381,7 @@ def test_after_a_kill_the_trials_are_those_of_an_undisturbed_run(
     first = make(tmp_path, Dying(step), **options(room))
     with pytest.raises(Killed):
         carry_out(first)
-    second = make(tmp_path, Seeded([0.0]), run=first.run_id, **options(room))
+    second = resumed(first, **options(room))
     assert outcome(second, carry_out(second)[1]) == undisturbed(room)
 
 
@@ -400,34 +407,33 @@ def test_killed_before_or_after_a_write_of_the_round_nothing_differs(
     monkeypatch.setattr(first.store, method, dying)
     with pytest.raises(Killed):
         rounds.repeat()
-    second = make(tmp_path, Seeded([0.0]), run=first.run_id, **options(4))
+    second = resumed(first, **options(4))
     assert outcome(second, carry_out(second)[1]) == undisturbed(4)
 
 
 def test_a_resumed_round_is_not_followed_by_more_search(tmp_path: Path) -> None:
     """The time that a kill gave back does not go to trials that an undisturbed run would not have had."""
-    first = make(tmp_path, Dying(200), budget=100.0, hold=4, strategy=Listening, room=4)
+    options: dict[str, Any] = {"budget": 100.0, "hold": 4, "strategy": Listening, "room": 4}
+    # Twenty-nine trials of four reports and one of two, then the repeats.
+    first = make(tmp_path, Dying(29 * 4 + 2 + 9), **options)
     with pytest.raises(Killed):
         carry_out(first, None)
-    while not first.store.trials(first.run_id)["repeats"].notna().any():
-        pytest.skip("killed in the search")
-    second = make(tmp_path, Seeded([0.0]), run=first.run_id, budget=100.0, hold=4, strategy=Listening, room=4)
     before = len(rows(first))
+    assert repeated(first)
+    second = resumed(first, **options)
     carry_out(second, None)
     assert len(rows(second)) == before
 
 
 def test_with_more_time_the_search_goes_on_behind_the_repeats(tmp_path: Path) -> None:
-    first = make(tmp_path, Seeded([0.0]), budget=100.0, hold=4, strategy=Listening, room=5)
+    first = make(tmp_path, Seeded([0.0]), budget=100.0, hold=4, strategy=Listening, room=4)
     carry_out(first, 2)
     numbers = [row["number"] for row in rows(first)]
     assert numbers == list(range(len(numbers))) and repeated(first)
     waiting = len(first.proposals.waiting)
     assert waiting
     told = [one[0] for one in first.strategy.heard]  # type: ignore[attr-defined]
-    second = make(
-        tmp_path, Seeded([100.0]), run=first.run_id, budget=200.0, hold=4, strategy=Listening, room=5
-    )
+    second = resumed(first, clock=100.0, budget=200.0, hold=4, strategy=Listening, room=4)
     carry_out(second, 2)
     trials = rows(second)
     assert [row["number"] for row in trials] == list(range(len(trials)))
@@ -447,5 +453,5 @@ def _given(study: Study) -> list[Order]:
     heard = study.strategy.heard  # type: ignore[attr-defined]
     while len(orders) < study.strategy.trials:  # type: ignore[attr-defined]
         again.heard = [one for one in heard if one[0] < len(orders)]
-        orders += again.ask(5)
+        orders += again.ask(4)
     return orders
