@@ -115,11 +115,12 @@ def pack(outputs: Sequence[np.ndarray]) -> Packed:
     Returns:
         ``outputs`` (n, outputs); of words (all words, outputs), with their numbers as ``lengths`` (n,).
     """
-    values = np.concatenate(outputs) if len(outputs) else np.empty(0)
+    values = np.concatenate(outputs) if len(outputs) else np.empty((0, 0))
     if len(outputs) and outputs[0].ndim == 2:
         lengths = np.array([len(output) for output in outputs], dtype=np.int64)
         return {VALUES: np.ascontiguousarray(values, dtype=np.float32), LENGTHS: lengths}
-    return {VALUES: np.ascontiguousarray(values.reshape(len(outputs), -1), dtype=np.float32)}
+    table = values.reshape(len(outputs), -1) if len(outputs) else values
+    return {VALUES: np.ascontiguousarray(table, dtype=np.float32)}
 
 
 def unpack(packed: Packed) -> list[np.ndarray]:
