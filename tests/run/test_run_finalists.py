@@ -446,6 +446,18 @@ def test_with_more_time_the_search_goes_on_behind_the_repeats(tmp_path: Path) ->
     assert [row["learning_rate"] for row in searched] == own[: len(searched)]
 
 
+def test_with_more_time_there_is_always_a_trial_with_weights(tmp_path: Path) -> None:
+    """Of the first run only the winner's are left, which is not the trial with the best score."""
+    for seed in range(3):
+        first = make(tmp_path / str(seed), Seeded([0.0]), trials=6, hold=4, keep=1, strategy=Listening)
+        _, chosen = carry_out(first, 2)
+        assert first.engine.weights == {chosen.trial}  # type: ignore[attr-defined]
+        options: dict[str, Any] = {"trials": 8 + seed, "keep": 1, "strategy": Listening, "budget": 2e6}
+        second = resumed(first, hold=0, **options)
+        _, chosen = carry_out(second, 1)
+        assert second.engine.weights == {chosen.trial}  # type: ignore[attr-defined]
+
+
 def _given(study: Study) -> list[Order]:
     """What the strategy gives, asked anew as it was asked."""
     again = Listening(SPACE, 0)

@@ -98,7 +98,10 @@ class Finalists:
                 f"Trial {rivals[0].trial} started from another's weights: no recipe alone could repeat it."
             )
             return None
-        rivals = [rival for rival in rivals if rival.trial not in copies and self._usable(rival)]
+        usable = {found.trial for found in self.study.usable()}
+        rivals = [rival for rival in rivals if rival.trial in usable - copies]
+        if len(rivals) < 2:
+            return None
         near = self._within_reach(rivals[:MOST])
         if len(near) < 2:
             self.say(
@@ -132,7 +135,7 @@ class Finalists:
         finalist has no further seed that counts, means of unlike numbers would be compared: the best trial
         wins then, too.
         """
-        best, decided = self.study.best, self.study.proposals.repeats
+        best, decided = next(self.study.usable(), self.study.best), self.study.proposals.repeats
         if best is None:
             return None
         if decided is not None and (winner := self._winner(decided)) is not None:
@@ -154,11 +157,7 @@ class Finalists:
             means[finalist] = float(np.mean(scores)), len(scores)
         finalist = max(decided.finalists, key=lambda one: means[one][0])
         mean, seeds = means[finalist]
-        own = [
-            found
-            for found in self.study.ranked
-            if finalist in (found.trial, found.repeats) and self._usable(found)
-        ]
+        own = [found for found in self.study.usable() if finalist in (found.trial, found.repeats)]
         if not own or not math.isfinite(mean):
             return None
         task = self.engine.task
@@ -175,9 +174,6 @@ class Finalists:
         )
         self.say(self.how)
         return own[0]
-
-    def _usable(self, found: Finished) -> bool:
-        return self.engine.checkpoints.has(found.trial)
 
     def _rivals(self) -> list[Finished]:
         """Trials of the search, best first, the best one of each recipe."""

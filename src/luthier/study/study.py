@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -152,13 +153,20 @@ class Study:
 
     def settle(self, chosen: Finished) -> None:
         """Keeps the weights of the chosen trial, and of the best others, as many as are to be kept."""
-        others = [found.trial for found in self.ranked if found.trial != chosen.trial]
-        self.engine.checkpoints.keep({chosen.trial, *others[: self.keep - 1]})
+        others = (found.trial for found in self.usable() if found.trial != chosen.trial)
+        self.engine.checkpoints.keep({chosen.trial, *itertools.islice(others, self.keep - 1)})
 
     @property
     def ranked(self) -> list[Finished]:
-        """Trials whose weights can be used, the best first."""
+        """Trials with a score, the best first."""
         return sorted(self.finished, key=lambda f: (-f.score, f.loss))
+
+    def usable(self) -> Iterator[Finished]:
+        """Those whose weights are kept, the best first.
+
+        The best of all need not be among them: where another was chosen, its weights may be gone.
+        """
+        return (found for found in self.ranked if self.engine.checkpoints.has(found.trial))
 
     def _catch_up(self, hold_back: Callable[[Finished | None], float]) -> None:
         """Continues what an earlier process began: finished trials count, unfinished ones train anew."""
@@ -352,13 +360,13 @@ class Study:
 
     def _tidy(self) -> None:
         """Removes the weights and outputs that there is no room for."""
-        ranked = [found.trial for found in self.ranked]
+        best = itertools.islice(self.usable(), max(self.keep, self.hold))
         decided = self.proposals.repeats
         rivals = set() if decided is None else set(decided.finalists) | self.proposals.apart
         # Trials in training may have weights on disk already.
-        self.engine.checkpoints.keep({*ranked[: max(self.keep, self.hold)], *rivals, *self._training})
+        self.engine.checkpoints.keep({*(found.trial for found in best), *rivals, *self._training})
         if self.engine.kept is not None:
-            self.engine.kept.trim([*self._training, *ranked])
+            self.engine.kept.trim([*self._training, *(found.trial for found in self.ranked)])
 
     def _step(self, done: float) -> None:
         self.listener.step(done)
