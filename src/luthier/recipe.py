@@ -53,6 +53,11 @@ class Recipe(BaseModel):
         "native",
         description="How token features become one vector. native: as the transformers class does it.",
     )
+    head_init: Literal["random", "probe"] = Field(
+        "random",
+        description="Where a new head starts: random weights, or those that fit the frozen features best "
+        "(LP-FT, Kumar et al. 2022).",
+    )
 
     # Regularisation.
     dropout: float | None = Field(

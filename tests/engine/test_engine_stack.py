@@ -60,6 +60,8 @@ def recipes(draw: st.DrawFn, adaptation: str, moderate: bool = False) -> Recipe:
         # such noise moves them by full steps, at random for anyone, which the penalty on distances would
         # then see.
         settings["l2_start"] = 0.0
+    if adaptation != "probe":
+        settings["head_init"] = draw(st.sampled_from(["random", "probe"]))
     if adaptation == "probe":
         settings |= {"head": draw(st.sampled_from(["linear", "native"])), "pooling": "mean"}
     return Recipe.parse(settings)

@@ -464,6 +464,7 @@ def _given(study: Study) -> list[Order]:
     orders: list[Order] = []
     heard = study.strategy.heard  # type: ignore[attr-defined]
     while len(orders) < study.strategy.trials:  # type: ignore[attr-defined]
-        again.heard = [one for one in heard if one[0] < len(orders)]
-        orders += again.ask(4)
+        # Rounds of four, of which it hears when all have ended.
+        again.heard = [one for one in heard if one[0] < len(orders) // 4 * 4]
+        orders += again.ask(1)
     return orders

@@ -100,10 +100,13 @@ def test_probes_of_every_model_come_first_and_whole() -> None:
         ("m", "probe"),
         ("n", "probe"),
     ]
-    assert all(order.until == order.recipe.epochs for order in orders[:2])
-    assert orders[2].until == 1
+    # Then the default, whole, and from there on a slice at a time.
+    assert orders[2].recipe == space.default()
+    assert all(order.until == order.recipe.epochs for order in orders[:3])
+    assert orders[3].until == 1
     without = Space.from_dict({"model": ["m", "n"], "adaptation": ["full", "lora"], "epochs": 4})
-    assert run(Auto(without), 1)[0].until == 1
+    orders = run(Auto(without), 2)
+    assert [order.until for order in orders] == [4, 1]
 
 
 def test_a_trial_that_ended_early_is_not_taken_up_again() -> None:

@@ -71,6 +71,9 @@ class Engine:
         self.weights &= trials
         assert {order.trial for order in self.live} <= trials
 
+    def gains_by_company(self, recipe: Recipe) -> bool:
+        return True
+
     def holds(self, trial: int, epoch: int) -> bool:
         return self.left.get(trial) == epoch
 
@@ -195,20 +198,22 @@ class Halving(Strategy):
         self.trials = 0
         self.scores: dict[str, float] = {}
         self.rung: list[int] = []
+        self.given = 0
         self.epoch = 0
 
     def ask(self, room: int) -> list[Order]:
         if self.epoch == 0 and not self.rung:
             self.rung = list(range(self.trials, self.trials + 5))
-            self.trials += 5
+            self.trials, self.given = self.trials + 5, 0
         elif all(str(trial) in self.scores for trial in self.rung):
             ranked = sorted(self.rung, key=lambda trial: -self.scores[str(trial)])
             self.rung, self.epoch = ranked[: max(1, len(ranked) // 2)], self.epoch + 1
             if self.epoch == 3:
                 self.rung, self.epoch = [], 0
                 return self.ask(room)
-            self.scores = {}
-        waiting = [trial for trial in self.rung if str(trial) not in self.scores][:room]
+            self.scores, self.given = {}, 0
+        waiting = self.rung[self.given : self.given + room]
+        self.given += len(waiting)
         return [Order(trial, self._recipe(trial), self.epoch + 1) for trial in waiting]
 
     def _recipe(self, trial: int) -> Recipe:
@@ -224,10 +229,13 @@ class Halving(Strategy):
         return False
 
     def state(self) -> dict[str, Any]:
-        return {"trials": self.trials, "scores": self.scores, "rung": self.rung, "epoch": self.epoch}
+        return {
+            "trials": self.trials, "scores": self.scores, "rung": self.rung, "epoch": self.epoch,
+            "given": self.given,
+        }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.trials, self.epoch = state["trials"], state["epoch"]
+        self.trials, self.epoch, self.given = state["trials"], state["epoch"], state["given"]
         self.scores, self.rung = dict(state["scores"]), list(state["rung"])
 
 

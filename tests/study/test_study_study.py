@@ -133,7 +133,7 @@ def test_a_round_is_ended_before_the_next_is_asked_for(tmp_path: Path) -> None:
     study.strategy.ask = asked  # type: ignore[method-assign]
     study.run(nothing_held_back)
     assert study.engine.calls == [[0, 1, 2], [3], [4], [5]]  # type: ignore[attr-defined]
-    assert rooms == [(4, 0), (2, 4)]
+    assert rooms == [*[(1, 0)] * 4, *[(1, 4)] * 2]
 
 
 def test_what_costs_nobody_knows_what_is_begun_alone(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
@@ -14,6 +16,9 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 from luthier.engine.noise import Noise, drop
 
 NAME = "luthier"
+# Tokens up to which plain products are faster than torch's fused attention: in training in half precision on
+# a CPU.
+SHORT = 128
 # Where a module keeps what `attach` gave it. No submodule: nothing of it is saved or trained.
 _KEY = "_trial_dropout"
 
@@ -33,6 +38,24 @@ def attach(body: nn.Module, rates: Sequence[float | None], noise: Noise) -> None
     config._attn_implementation = NAME
     for module in body.modules():
         module.__dict__[_KEY] = (rates, noise)
+
+
+def quickest(
+    device: torch.device, dtype: torch.dtype | None, inputs: dict[str, torch.Tensor]
+) -> contextlib.AbstractContextManager[object]:
+    """The way to attend that takes least of a training step; the same but for rounding.
+
+    On a CPU the backward pass of torch's fused attention in bfloat16 takes ten times what the forward pass
+    does: with 16 tokens a third of a whole step of a small encoder, where plain products take a ninth of it.
+
+    Args:
+        device: Where the network is.
+        dtype: For autocast, or None.
+        inputs: Of the step; those of texts have a mask, (batch, tokens).
+    """
+    mask = inputs.get("attention_mask")
+    plain = device.type == "cpu" and dtype is not None and mask is not None and mask.shape[-1] <= SHORT
+    return sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext()
 
 
 def attention(

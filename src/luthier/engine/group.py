@@ -153,7 +153,7 @@ class Group:
         order, state = live.order, live.member.state
         usable = status != "failed" and state.best_epoch > 0
         if usable:
-            self.checkpoints.save(order.trial, state.best)
+            self.checkpoints.save(order.trial, self.setting.whole(state.best))
             if self.kept is not None and state.said is not None:
                 self.kept.save(order.trial, state.said())
         state.said = None

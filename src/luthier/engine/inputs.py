@@ -52,6 +52,10 @@ class Inputs:
             self._splits[key] = Split(self.encode(self.frames[name], source, recipe), self.targets(name))
         return self._splits[key]
 
+    def encoded(self, name: str, source: Source, recipe: Recipe) -> bool:
+        """Whether `split` has it at hand."""
+        return (name, *self.key(source, recipe)) in self._splits
+
     def encode(self, frame: pd.DataFrame, source: Source, recipe: Recipe) -> Examples:
         """Any rows, encoded for a model and a recipe's preprocessing settings; not kept."""
         return self.task.encode(

@@ -21,7 +21,7 @@ from luthier.engine.state import Member, Position, TrialState
 from luthier.engine.train import Training
 from luthier.engine.watchdog import Watchdog
 from luthier.errors import ModelError
-from luthier.models import cut, first_token
+from luthier.models import cut, first_token, vocabulary
 from luthier.models.network import Network, build
 from luthier.models.source import Source
 from luthier.recipe import Recipe
@@ -68,6 +68,7 @@ class Setting:
         arithmetic: Type to train in.
         meet: Shown a network of the model before anything is computed with it.
         resume: Gives the states of trials that were left.
+        head: Asked for the weights of a trained head, for recipes that start with one.
 
     Raises:
         Halted: ``halt`` gave a reason.
@@ -80,6 +81,7 @@ class Setting:
         watchdog: Watchdog, also: Iterable[int] = (), halt: Callable[[], str | None] | None = None,
         arithmetic: torch.dtype = torch.float32, meet: Callable[[Network, Recipe], None] = lambda *_: None,
         resume: Callable[[int], TrialState | None] = lambda trial: None,
+        head: Callable[[Recipe], dict[str, torch.Tensor]] = lambda recipe: {},
     ) -> None:  # fmt: skip
         self.inputs = inputs
         self.task = inputs.task
@@ -91,6 +93,7 @@ class Setting:
         self.step_seconds: float | None = None
         self.recipes = list(recipes)
         self.recipe = recipe = _largest(self.recipes)
+        self._vocabulary: vocabulary.Vocabulary | None = None
         network = self._network(recipe, 0)
         meet(network, recipe)
         self.resume = resume
@@ -99,7 +102,7 @@ class Setting:
         self.form = network.head_form
         assert network.maker is not None
         self._heads = network.maker
-        self._start = network.trained_state() if recipe.init == "pretrained" else {}
+        self._probed = head(recipe)
         train, validation = (inputs.split(name, source, recipe) for name in ("train", "validation"))
         self.validation_targets = validation.targets
         self._balanced = self.task.class_weights(train.targets)
@@ -116,10 +119,24 @@ class Setting:
                 sharing.features(network, source, recipe, name, self.depth, also, halt=halt).to(arithmetic)
                 for name in ("train", "validation")
             )
-        names = set(network.trainable())
-        self._frozen = sum(p.numel() for name, p in network.named_parameters() if name not in names)
-        self._trained = names
+        self._trained = set(network.trainable())
+        self._frozen = sum(p.numel() for name, p in network.named_parameters() if name not in self._trained)
+        if recipe.init == "pretrained":
+            self._narrow(network)
+        self._start = network.trained_state() if recipe.init == "pretrained" else {}
         self._trainable = sum(p.numel() for p in network.trainable().values())
+        self.convolves = _mostly_convolutions(network)
+
+    def _narrow(self, network: Network) -> None:
+        """Leaves out the tokens that do not occur, where their embedding is trained."""
+        self._vocabulary = vocabulary.of(network, [self.train, self.validation])
+        if self._vocabulary is not None:
+            self._vocabulary.narrow(network)
+            self.train, self.validation = map(self._vocabulary.numbered, (self.train, self.validation))
+
+    def whole(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What a trial trained, as a network of its recipe holds it that is not trained here."""
+        return state if self._vocabulary is None else self._vocabulary.whole(state)
 
     @property
     def closed_form(self) -> bool:
@@ -149,16 +166,18 @@ class Setting:
         start = self._fresh(order) if state is None or pulled else {}
         state = state or TrialState(start)
         balanced = self._balanced if recipe.class_weights == "balanced" else None
-        trainable = sum(value.numel() for name, value in state.weights.items() if name in self._trained)
+        weights = self.whole(state.weights)
+        trainable = sum(value.numel() for name, value in weights.items() if name in self._trained)
         member = Member(recipe, order.seed, state, start if pulled else {}, balanced)
         return Live(order, member, trainable, trainable + self._frozen)
 
     def _fresh(self, order: Order) -> dict[str, torch.Tensor]:
         recipe = order.recipe
+        probed = self._probed if recipe.head_init == "probe" else {}
         if recipe.adaptation == "lora" or recipe.init == "scratch":
-            return self._network(recipe, order.seed).trained_state()
+            return self._network(recipe, order.seed).trained_state() | probed
         # Only the head is new: the rest is the same for every seed, and building a body takes its time.
-        return self._start | self._heads.state(recipe, order.seed)
+        return self._start | self._heads.state(recipe, order.seed) | probed
 
     def measure(self) -> tuple[float, int]:
         """Bytes that the forward pass of a batch of the longest examples keeps for its backward pass, and
@@ -223,7 +242,16 @@ class Setting:
         network = build(
             self.source, recipe, level=self.task.level, num_outputs=self.task.num_outputs, seed=seed
         )
-        return network.to(self.arithmetic)
+        network = network.to(self.arithmetic)
+        if self._vocabulary is not None:
+            self._vocabulary.narrow(network)
+        return network
+
+
+def _mostly_convolutions(network: Network) -> bool:
+    """Whether convolutions hold most of what is trained."""
+    held = {name: p for name, p in network.trainable().items() if p.ndim == 4}
+    return 2 * sum(p.numel() for p in held.values()) > sum(p.numel() for p in network.trainable().values())
 
 
 def _largest(recipes: Sequence[Recipe]) -> Recipe:

@@ -90,8 +90,9 @@ class Sharing:
         return self.store.get(self.key(source, recipe, split, depth), examples) or computed[depth]
 
     def known(self, source: Source, recipe: Recipe, split: str, depth: int) -> bool:
-        """Whether these outputs need no computing."""
-        return self.store.has(self.key(source, recipe, split, depth))
+        """Whether these outputs need no computing; no, where the split would have to be encoded to tell."""
+        encoded = self.inputs.encoded(split, source, recipe)
+        return encoded and self.store.has(self.key(source, recipe, split, depth))
 
     def fits(self, network: Network, source: Source, recipe: Recipe, depth: int) -> bool:
         """Whether the outputs of all splits are small enough to be kept."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from luthier.engine import kept, stacked
+from luthier.engine.attention import quickest
 from luthier.engine.augment import augment
 from luthier.engine.batches import generator, training_batches
 from luthier.engine.forward import forward, mixed, place, precise, predict, to_device, type_of
@@ -263,8 +264,9 @@ class Training:
         count = min(self.recipe.accumulate, len(batches[0]))
         for parts in zip(*(np.array_split(batch, count) for batch in batches), strict=True):
             batch = self._inputs(list(parts))
-            with mixed(self.device, self._dtype):
-                logits = forward(self.network, to_device(batch.inputs, self.device, self._kind))
+            inputs = to_device(batch.inputs, self.device, self._kind)
+            with mixed(self.device, self._dtype), quickest(self.device, self._dtype, inputs):
+                logits = forward(self.network, inputs)
             losses = self._losses(precise(logits), batch.targets.to(self.device))
             loss = losses.sum() / len(batches[0])
             torch.autograd.backward(loss if self._scaler is None else self._scaler.scale(loss))

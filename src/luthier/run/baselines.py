@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from luthier.engine import warm
 from luthier.engine.engine import Engine
 from luthier.engine.inputs import Split
 from luthier.engine.train import never
@@ -20,9 +21,6 @@ from luthier.trial import Order, Report
 
 # Numbers below zero: fine-tunings outside of the study.
 PROBE, SCRATCH = -1, -2
-# One of these suits nearly every frozen encoder; the best on validation is taken.
-PROBE_RATES = (3e-3, 1e-2, 3e-2)
-PROBE_EPOCHS = 20
 
 
 @dataclass(frozen=True)
@@ -53,27 +51,21 @@ class Trained:
 
 
 def probe_recipe(
-    engine: Engine, model: str, like: Recipe | None = None, rate: float = PROBE_RATES[1]
+    engine: Engine, model: str, like: Recipe | None = None, rate: float = warm.RATES[1]
 ) -> Recipe:
     """A linear head on frozen features.
 
     These are the mean over tokens for texts, and what the model's own head reads for the rest.
     """
     pooled_text = engine.task.modality == "text" and engine.task.level == "example"
-    return Recipe(
+    features = Recipe(
         model=model,
-        adaptation="probe",
         head="linear",
         pooling="mean" if pooled_text else "native",
-        head_dropout=0.0,
-        learning_rate=rate,
-        weight_decay=0.01,
-        schedule="cosine",
-        batch_size=64,
-        epochs=PROBE_EPOCHS,
         max_length=like.max_length if like else None,
         image_size=like.image_size if like else None,
     )
+    return warm.probe_recipe(features, rate)
 
 
 def probe(
@@ -100,7 +92,7 @@ def probe(
     """
     started = time.perf_counter()
     best: Trained | None = None
-    for rate in PROBE_RATES:
+    for rate in warm.RATES:
         recipe = probe_recipe(engine, model, like, rate)
         # Each rate overwrites the last one's checkpoint, so a better earlier one is trained again at the end.
         closing = _train(engine, Order(trial, recipe, recipe.epochs, seed), halt)
@@ -108,7 +100,7 @@ def probe(
             best = Trained(recipe, trial, closing.score, closing.metrics["loss"], closing.best_epoch, 0.0)
     if best is None:
         return None
-    if best.recipe.learning_rate != PROBE_RATES[-1]:
+    if best.recipe.learning_rate != warm.RATES[-1]:
         _train(engine, Order(trial, best.recipe, best.recipe.epochs, seed), never)
     return replace(best, seconds=time.perf_counter() - started)
 

@@ -87,7 +87,7 @@ class Settings(BaseModel):
         description="Seeds that each finalist is trained on in all, to choose by their mean; 1: no repeats; "
         "None: as many as there is time for.",
     )
-    strategy: str = Field("random", description="Search strategy by name.")
+    strategy: str = Field("auto", description="Search strategy by name.")
     space: str | dict[str, Any] | None = Field(
         None, description="What is varied: a YAML file, or the same written here; None: the default space."
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
@@ -48,7 +48,8 @@ class Auto(Strategy):
     """Chooses recipes by what past studies say of them, and goes on with trials by how they do.
 
     First, where the space has linear probes, one of each model, whole: on cached features they cost seconds,
-    and tell models apart. Then a slice at a time, of the trial, new or paused, with the highest::
+    and tell models apart. Next the space's default, whole: what is known to do well is soon there, with its
+    schedule at its end. Then a slice at a time, of the trial, new or paused, with the highest::
 
         max over h of  E[max(0, best after h more epochs - best score so far)] / sqrt(seconds of h epochs + c)
 
@@ -76,6 +77,8 @@ class Auto(Strategy):
         super().__init__(space, seed, option)
         self._prior = prior
         self._trials: list[_Trial] = []
+        self._seconds = math.inf
+        self._cost: Callable[[Recipe], tuple[float, float] | None] = lambda recipe: None
         self._ended = ""
         self._changed = ""
 
@@ -91,8 +94,16 @@ class Auto(Strategy):
         """Recipes to choose among: probes first, then the default, then draws."""
         if isinstance(self.space, Listed):
             return list(self.space.recipes)
-        drawn = _drawn(json.dumps(self.space.to_dict()), self.seed)
-        return list(dict.fromkeys([*self._probes, *drawn]))
+        return list(dict.fromkeys([*self._first, *self._drawn]))
+
+    @cached_property
+    def _drawn(self) -> tuple[Recipe, ...]:
+        return _points(json.dumps(self.space.to_dict()), self.seed)
+
+    @cached_property
+    def _first(self) -> list[Recipe]:
+        """What is trained to its end before anything is weighed; nothing of a list."""
+        return [] if isinstance(self.space, Listed) else [*self._probes, *self._drawn[:1]]
 
     @cached_property
     def _probes(self) -> list[Recipe]:
@@ -124,6 +135,10 @@ class Auto(Strategy):
 
     # -- the contract ----------------------------------------------------------------------------------------
 
+    def foresee(self, seconds: float, cost: Callable[[Recipe], tuple[float, float] | None]) -> None:
+        """Keeps what is known of time for the next orders."""
+        self._seconds, self._cost = seconds, cost
+
     def ask(self, room: int) -> list[Order]:
         """The next ``room`` orders; fewer when all else is out, or nothing more is expected."""
         orders: list[Order] = []
@@ -142,7 +157,7 @@ class Auto(Strategy):
         """The trial to go on with, begun if it is new, and by how many epochs; None for none."""
         begun = {trial.candidate: number for number, trial in enumerate(self._trials)}
         out = sum(trial.until > 0 for trial in self._trials)
-        for at in range(len(self._probes)):
+        for at in range(len(dict.fromkeys(self._first))):
             if at not in begun:
                 return self._begin(at), self.candidates[at].epochs
         closed = {trial.candidate for trial in self._trials if trial.over or trial.until}
@@ -180,10 +195,20 @@ class Auto(Strategy):
         }
         seconds = {trial.candidate: float(np.mean(trial.seconds)) for trial in self._trials if trial.scores}
         over = {trial.candidate for trial in self._trials if trial.over}
-        worth, gains = self._expectation.improvement(seen, seconds, over)
+        worth, gains = self._expectation.improvement(seen, seconds, over, self._seconds, self._costs())
         worth[list(closed)] = -math.inf
         gains[list(closed)] = -math.inf
         return int(worth.argmax()), float(gains.max())
+
+    def _costs(self) -> np.ndarray | None:
+        """(candidates, 2): predicted seconds of each, once and for each epoch; None where one is unknown."""
+        found = []
+        for recipe in self.candidates:
+            cost = self._cost(recipe)
+            if cost is None:
+                return None
+            found.append(cost)
+        return np.array(found)
 
     def _scores(self) -> list[float]:
         return [score for trial in self._trials for score in trial.scores if score is not None]
@@ -239,7 +264,7 @@ class Auto(Strategy):
 
 
 @lru_cache(maxsize=4)
-def _drawn(space: str, seed: int) -> tuple[Recipe, ...]:
+def _points(space: str, seed: int) -> tuple[Recipe, ...]:
     """The first points of a space in its plain form, as JSON; kept, for a strategy that is restored draws the
     same again.
     """

@@ -5,9 +5,10 @@ wall.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from luthier.recipe import Recipe
 from luthier.space import Space
 from luthier.trial import Order, Report, Status
 
@@ -48,6 +49,15 @@ class Strategy(ABC):
         """At most ``room`` (>= 1) orders to run next; empty if nothing is left to propose, for now or for
         good.
         """
+
+    def foresee(self, seconds: float, cost: Callable[[Recipe], tuple[float, float] | None]) -> None:
+        """Told before it is asked what is known of time; most make nothing of it.
+
+        Args:
+            seconds: Left of the budget.
+            cost: What a recipe is predicted to take: seconds once, and for each epoch; None if unknown.
+        """
+        return
 
     @abstractmethod
     def tell(self, report: Report) -> None:

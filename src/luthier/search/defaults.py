@@ -83,15 +83,9 @@ def _text(level: str, num_examples: int, num_blocks: int, epochs: int) -> dict[s
         # Devlin et al. 2019 tried 16 and 32. Few examples, or few decisions an example, need more steps.
         "batch_size": _batches(16 if num_examples < 2000 or level == "token" else 32),
         # The model's own dropout is nearly always right; none at all suits many epochs less, short runs more.
-        "dropout": {
-            "values": [None, 0.0, 0.2],
-            "weights": [0.7, 0.15, 0.15],
-            "when": {"adaptation": ["full", "last_k", "lora"]},
-        },
+        "dropout": {"values": [None, 0.0, 0.2], "weights": [0.7, 0.15, 0.15], "when": _DEEP},
         "head_dropout": {"low": 0.0, "high": 0.3, "prior": 0.1},
-        # A frozen encoder says more in its mean than in one position that was never trained for this (Reimers
-        # & Gurevych 2019); once it is trained, the head of its own class is as good and loads anywhere.
-        **({} if level == "token" else _MEAN_PROBE),
+        **({} if level == "token" else _TEXT_HEADS),
     }
 
 
@@ -104,6 +98,7 @@ def _image(num_blocks: int, epochs: int, image_size: int | None) -> dict[str, An
         **_last_k(num_blocks),
         # QuickTune's best rates spread over 1e-5 to 5e-3 with the peak at 5e-4; ends are rare with AdamW.
         "learning_rate": [_PROBE_RATE, {"low": 5e-5, "high": 5e-3, "log": True, "prior": 5e-4}],
+        "head_init": _FROM_PROBE,
         "head_lr_ratio": _HEAD_RATIO,
         **_layer_decay(num_blocks),
         "epochs": [_PROBE_EPOCHS, _epochs(epochs)],
@@ -126,9 +121,20 @@ def _image(num_blocks: int, epochs: int, image_size: int | None) -> dict[str, An
 # they are cheap.
 _PROBE_RATE = {"low": 1e-3, "high": 3e-2, "log": True, "prior": 1e-2, "when": {"adaptation": "probe"}}
 _PROBE_EPOCHS = {"low": 10, "high": 60, "log": True, "prior": 30, "when": {"adaptation": "probe"}}
-_MEAN_PROBE = {
-    "head": {"value": "linear", "when": {"adaptation": "probe"}},
-    "pooling": {"value": "mean", "when": {"adaptation": "probe"}},
+# Starting where a probe ends, the first epoch of a fine-tuning is ahead of it (LP-FT, Kumar et al. 2022).
+_DEEP = {"adaptation": ["full", "last_k", "lora"]}
+_FROM_PROBE = {"value": "probe", "when": _DEEP}
+# A frozen encoder says more in its mean than in one position that was never trained for this (Reimers &
+# Gurevych 2019), so this is what a probe reads, and what starts from one. Three epochs of MiniLM reach
+# .918 to .925 of BANKING77's validation rows by a linear head on the mean that starts as a probe, .915 to
+# .920 by a random one, .892 to .915 by the head of the model's own class, which every program loads.
+_TEXT_HEADS = {
+    "head": [
+        {"value": "linear", "when": {"adaptation": "probe"}},
+        {"values": ["linear", "native"], "weights": [0.8, 0.2], "when": _DEEP},
+    ],
+    "pooling": {"value": "mean", "when": {"head": "linear"}},
+    "head_init": {"value": "probe", "when": {"head": "linear", **_DEEP}},
 }
 # A new head starts from nothing and can go faster than what was pre-trained (Howard & Ruder 2018, section
 # 3.2); LoRA's rate is high already.
@@ -150,10 +156,12 @@ def _reachable(entry: Any, settings: dict[str, Any]) -> Any:
         return [kept for each in entry if (kept := _reachable(each, settings))]
     if not isinstance(entry, dict) or "when" not in entry:
         return entry
+    if "adaptation" not in entry["when"]:
+        return entry
     wanted = entry["when"]["adaptation"]
     present = settings["adaptation"]["values"]
     kept = [name for name in (wanted if isinstance(wanted, list) else [wanted]) if name in present]
-    return entry | {"when": {"adaptation": kept}} if kept else None
+    return entry | {"when": entry["when"] | {"adaptation": kept}} if kept else None
 
 
 def _last_k(num_blocks: int) -> dict[str, Any]:

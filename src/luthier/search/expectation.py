@@ -4,6 +4,7 @@ studies' curves, corrected by this study's own. Which candidate is trained is th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
@@ -50,7 +51,12 @@ class Expectation:
         self._kept: dict[int, tuple[tuple[float, ...], np.ndarray]] = {}
 
     def improvement(
-        self, seen: Mapping[int, Sequence[float]], seconds: Mapping[int, float], over: Set[int]
+        self,
+        seen: Mapping[int, Sequence[float]],
+        seconds: Mapping[int, float],
+        over: Set[int],
+        left: float = math.inf,
+        costs: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Of each candidate, (candidates,) each: the largest expected improvement over a power of its cost,
         over all horizons; and the expected improvement by its last epoch.
@@ -59,6 +65,8 @@ class Expectation:
             seen: Scores so far, as shares of one, of candidates that were begun.
             seconds: Mean seconds of an epoch, of the same.
             over: Those of them that will not go further.
+            left: Seconds of the budget: horizons that end later do not count, unless all do.
+            costs: (candidates, 2): seconds once and for each epoch, where they were predicted.
         """
         size = len(self._rows)
         begun = np.array(sorted(seen), dtype=int)
@@ -71,11 +79,15 @@ class Expectation:
             curves += (self._shift(begun, mine)[:, None] * self._way).astype(np.float32)[:, None, :]
             curves[begun] = mine
         gain = _improvement(np.minimum(curves, 1.0), best)
-        left = np.maximum(self._epochs - done, 1)
-        ahead = np.minimum(np.array(HORIZONS)[None, :], left[:, None])
-        epoch = self._seconds(begun, seconds)
-        cost = epoch[:, None] * ahead + OVERHEAD * np.median(epoch)
-        return (gain / cost**EXPONENT).max(axis=1), self._at_end(gain, left)
+        rest = np.maximum(self._epochs - done, 1)
+        ahead = np.minimum(np.array(HORIZONS)[None, :], rest[:, None])
+        once, epoch = (0.0, self._seconds(begun, seconds)) if costs is None else costs.T[..., None]
+        takes = once + epoch * ahead
+        worth = gain / (takes + OVERHEAD * np.median(epoch)) ** EXPONENT
+        in_time = takes <= left
+        if in_time.any():
+            worth = np.where(in_time, worth, 0.0)
+        return worth.max(axis=1), self._at_end(gain, rest)
 
     def _continued(self, at: int, scores: Sequence[float], over: bool) -> np.ndarray:
         """(trees, horizons): the running best of a curve that was begun."""
@@ -95,19 +107,19 @@ class Expectation:
         easier = (weight @ surprise) / (weight @ expected + SPAN_SPREAD**-2)
         return np.asarray(easier * self._mean)
 
-    def _at_end(self, gain: np.ndarray, left: np.ndarray) -> np.ndarray:
+    def _at_end(self, gain: np.ndarray, rest: np.ndarray) -> np.ndarray:
         """The gain at the horizon nearest to each candidate's end."""
-        column = np.searchsorted(HORIZONS, left).clip(max=len(HORIZONS) - 1)
+        column = np.searchsorted(HORIZONS, rest).clip(max=len(HORIZONS) - 1)
         return np.asarray(gain[np.arange(len(gain)), column])
 
     def _seconds(self, begun: np.ndarray, seconds: Mapping[int, float]) -> np.ndarray:
-        """(candidates,): seconds of an epoch: measured, or expected from those that were."""
+        """(candidates, 1): seconds of an epoch: measured, or expected from those that were."""
         found = self._log_seconds.copy()
         if len(begun):
             measured = np.log([seconds[at] for at in begun])
             found += np.mean(measured - found[begun])
             found[begun] = measured
-        return np.asarray(np.exp(found))
+        return np.asarray(np.exp(found))[:, None]
 
 
 def _improvement(curves: np.ndarray, best: float) -> np.ndarray:

@@ -5,7 +5,7 @@ It stands between the two, so that a strategy never notices how its orders were 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -37,10 +37,10 @@ class Repeats:
 class Proposals:
     """A strategy's orders, under the study's numbers and seeds, a round at a time.
 
-    A round is what the strategy gives when it is asked once. When all of a round has ended the strategy is
-    told of it, trial by trial in the order of their numbers, each with its epochs and then its end; only then
-    is it asked again. So neither which trial ends first, nor time that is too short for a whole round, nor a
-    process that dies in the middle changes what a strategy is asked and told.
+    A round is what the strategy gives before it is told anything more. When all of a round has ended it is
+    told of that, trial by trial in the order of their numbers, each with its epochs and then its end; only
+    then is it asked again. So neither which trial ends first, nor time that is too short for a whole round,
+    nor a process that dies in the middle changes what a strategy is asked and told.
 
     Args:
         strategy: Fresh.
@@ -64,25 +64,31 @@ class Proposals:
         self._open: set[int] = set()
         self._untold: list[Report] = []
 
-    def ask(self, begun: int, room: int) -> None:
+    def ask(self, begun: int, room: int, together: Callable[[Recipe], bool] = lambda recipe: True) -> None:
         """Begins a round where the last one is over; otherwise there are orders `waiting` already.
 
         Args:
             begun: Trials begun so far, those `apart` not counted.
             room: Orders at most (>= 1).
+            together: Whether trials of such a recipe gain by others beside them. A round ends with the first
+                that does not: what comes after it is better chosen when its result is known.
         """
         if self.waiting:
             return
         firsts = list(enumerate(self._first))[begun : begun + room]
         # The run's own seed: what was trained before the study, such as a probe, is met again as it was.
-        orders = [Order(number, recipe, recipe.epochs, self._seed) for number, recipe in firsts]
-        if len(orders) < room:
-            for order in self._strategy.ask(room - len(orders)):
-                number = self._number(order.trial)
-                parent = None if order.parent is None else self._number(order.parent)
-                seed = self._trial_seed(number)
-                orders.append(replace(order, trial=number, parent=parent, seed=seed))
-        self.waiting = orders
+        self.waiting = [Order(number, recipe, recipe.epochs, self._seed) for number, recipe in firsts]
+        while len(self.waiting) < room and all(together(order.recipe) for order in self.waiting[-1:]):
+            given = self._strategy.ask(1)
+            if not given:
+                return
+            self.waiting += [self._numbered(order) for order in given]
+
+    def _numbered(self, order: Order) -> Order:
+        """A strategy's order as the study knows it."""
+        number = self._number(order.trial)
+        parent = None if order.parent is None else self._number(order.parent)
+        return replace(order, trial=number, parent=parent, seed=self._trial_seed(number))
 
     def begin(self, count: int) -> None:
         """Takes note that the first ``count`` of the orders `waiting` begin: the search goes on."""

@@ -213,7 +213,8 @@ class Study:
         for _ in range(PATIENCE):
             if new < 1 and not self._unspent(begun):
                 return []
-            self.proposals.ask(len(begun), max(1, new))
+            self.strategy.foresee(self.budget.left, self._cost)
+            self.proposals.ask(len(begun), max(1, new), self.engine.gains_by_company)
             others = [order for order in self.proposals.waiting if order.trial not in begun]
             if new > 0 or not others:
                 break
@@ -223,6 +224,11 @@ class Study:
         self.proposals.begin(len(fitted))
         return fitted
 
+    def _cost(self, recipe: Recipe) -> tuple[float, float] | None:
+        """Predicted seconds of a trial: once, and for each epoch."""
+        cost = self.engine.predict_cost(recipe)
+        return None if cost is None else (cost.once, cost.each)
+
     def _unspent(self, begun: Mapping[int, Recipe]) -> bool:
         """Whether a trial was left before the end of its epochs."""
         return any(self._reached.get(trial, 0) < begun[trial].epochs for trial in self._left)
@@ -231,12 +237,16 @@ class Study:
         """The orders that the time left allows one after the other, the last cut to the epochs that fit.
 
         They end at the first that does not fit whole, since trials keep their order. A schedule that ends in
-        time beats one that is cut off. The first trial is always begun: a run should end with a model.
+        time beats one that is cut off, so a new trial whose schedule would end too late gets a shorter one.
+        The first trial is always begun: a run should end with a model.
         """
         fitted: list[Order] = []
         left = self.budget.left
         costs = self.engine.predict_costs([order.recipe for order in orders])
-        for order, cost in zip(orders, costs, strict=True):
+        for given, cost in zip(orders, costs, strict=True):
+            order = (
+                given if cost is None else self._in_time(given, cost.epochs_within(left, given.recipe.epochs))
+            )
             wanted = min(order.until, order.recipe.epochs) - self._reached.get(order.trial, 0)
             if cost is None:
                 # It may take all the time there is, and will tell what the others cost.
@@ -248,6 +258,14 @@ class Study:
             fitted.append(order)
             left -= cost.total(epochs)
         return fitted
+
+    def _in_time(self, order: Order, epochs: int) -> Order:
+        """A new trial with a schedule of so many epochs, where it is not to be trained to its end at once."""
+        recipe = order.recipe
+        if self._reached.get(order.trial, 0) or order.until >= recipe.epochs or epochs >= recipe.epochs:
+            return order
+        fitting = recipe.model_copy(update={"epochs": max(epochs, order.until)})
+        return replace(order, recipe=fitting)
 
     def _shortened(self, order: Order, epochs: int) -> Order:
         """An order that ends after so many more epochs; a new trial's schedule with it."""
