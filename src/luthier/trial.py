@@ -19,6 +19,7 @@ class Order:
     no setting to be searched, and the study gives each trial its own.
     ``parent`` is the trial whose weights a new one starts from, as they are after the last epoch it was
     ordered to; it must be of the same model and adaptation. None: the pre-trained weights and a new head.
+    ``repeats`` is the trial whose recipe this one trains on another seed: the study's own affair, too.
     """
 
     trial: int
@@ -26,6 +27,7 @@ class Order:
     until: int
     seed: int = 0
     parent: int | None = None
+    repeats: int | None = None
 
 
 @dataclass(frozen=True)

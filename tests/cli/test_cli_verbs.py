@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -21,6 +22,7 @@ from luthier.cli.main import app
 from luthier.cli.output import next_commands
 from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.evaluation import Evaluation
+from luthier.evaluate.selection import Selection
 from luthier.run.settings import Settings
 from luthier.search import registry
 
@@ -114,7 +116,7 @@ def invoke(*arguments, code=0, input=None):
 
 EVERY = {
     "task": "text-classification", "target": "kind", "group": "author", "split_column": "part",
-    "model": ["a", "b"], "budget": "5m", "trials": 4, "strategy": "grid", "space": "space.yaml",
+    "model": ["a", "b"], "budget": "5m", "trials": 4, "repeats": 2, "strategy": "grid", "space": "space.yaml",
     "out": "runs/x", "name": "x", "seed": 3, "validation": 0.1, "test": 0.3,
     "objectives": ["score", "latency"], "constraints": ["latency < 20 ms", "size < 1 GB"],
     "baselines": ["majority", "probe"], "keep": 2, "store": "sqlite:///s.sqlite",
@@ -197,6 +199,15 @@ def test_where_more_than_scores_counts_the_front_is_shown(api, monkeypatch):
     assert re.search(r"4 +0\.950 +4\.123 +210 +90\.86 +minilm\n +11 +0\.900 +2 ", shown)
     monkeypatch.setattr(FakeResult, "summary", lambda self: summary)
     assert "on the front" not in invoke("show", "run").stdout
+
+
+def test_the_end_shows_what_choosing_did_to_the_score(api):
+    told = Selection(0.97, 0.955, (0.94, 0.968), trials=40, left_out=2)
+    api.result.evaluation = dataclasses.replace(EVALUATION, selection=told)
+    assert (
+        "Validation accuracy 0.970; expected after choosing the best of 40 trials, 2 left out 0.955 "
+        "(95% interval 0.940 to 0.968); test accuracy 0.951."
+    ) in invoke("tune", "d.csv").stdout
 
 
 def test_next_commands_can_be_typed_where_the_program_is_not_on_the_path(api, monkeypatch, tmp_path):

@@ -32,6 +32,7 @@ LASTING = [
     "learning_rate",
     "adaptation",
     "reason",
+    "repeats",
 ]
 SPACE = """
 learning_rate: {low: 1e-3, high: 1e-2, log: true}
@@ -64,7 +65,8 @@ def job(tiny_model: Tiny, tmp_path_factory: pytest.TempPathFactory) -> list[obje
     (folder / "space.yaml").write_text(SPACE)
     return [
         "tune", folder / "data.csv", "--model", tiny_model("bert"), "--space", folder / "space.yaml",
-        "--budget", "30m", "--trials", 5, "--threads", 1, "--stack", 1, "--baseline", "majority",
+        "--budget", "30m", "--trials", 5, "--repeats", 2, "--threads", 1, "--stack", 1,
+        "--baseline", "majority",
     ]  # fmt: skip
 
 
@@ -92,6 +94,8 @@ def test_killed_anywhere_it_ends_as_if_nothing_had_happened(job: list[object], t
     # It may have been killed between its last write and its end.
     assert process.returncode == 0 or "is finished" in output, output
     pd.testing.assert_frame_equal(trials(calm), trials(killed), check_exact=True)
+    told = [json.loads((run / "evaluation.json").read_text())["selection"] for run in (calm, killed)]
+    assert told[0] == told[1] and told[0]["trials"] == len(trials(calm))
     manifests = [json.loads((run / "run.json").read_text()) for run in (calm, killed)]
     assert manifests[0]["best"] == manifests[1]["best"]
     assert manifests[0]["score"] == manifests[1]["score"]

@@ -87,6 +87,7 @@ def test_target_is_one_of_the_columns():
         ({"zzz": 1}, ["'zzz'", "Known settings", "budget"]),
         ({"budget": "soon"}, ["'soon'", "1h30m"]),
         ({"trials": 0}, ["'trials'", "0"]),
+        ({"repeats": 0}, ["'repeats'", "0"]),
         ({"device": "tpu"}, ["'device'", "tpu", "cuda"]),
         ({"test": 1.0}, ["'test'", "1.0"]),
         ({"seed": -1}, ["'seed'"]),

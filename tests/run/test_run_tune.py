@@ -28,7 +28,13 @@ SPACE = {
 
 
 def run(data: Any, model: Path, out: Path, **options: Any) -> luthier.Result:
-    given: dict[str, Any] = {"budget": "10m", "trials": 2, "space": SPACE, "threads": 1} | options
+    given: dict[str, Any] = {
+        "budget": "10m",
+        "trials": 2,
+        "repeats": 1,
+        "space": SPACE,
+        "threads": 1,
+    } | options
     return luthier.tune(data, model=str(model), out=out, **given)
 
 
@@ -195,7 +201,7 @@ def test_several_models_are_ranked(tiny_model: Tiny, tmp_path: Path) -> None:
     models = [str(tiny_model(kind)) for kind in ("bert", "distilbert", "roberta")]
     result = luthier.tune(
         made.sentences(60), model=models, out=tmp_path / "run", budget="10m", trials=2, threads=1,
-        baselines=["probe"],
+        baselines=["probe"], repeats=1,
     )  # fmt: skip
     assert set(result.trials["model"]) <= set(models)
     assert result.trials["adaptation"][0] == "probe"
@@ -223,7 +229,7 @@ def test_a_run_is_continued_from_anywhere(
     Path("space.yaml").write_text("epochs: 1\nbatch_size: [8, 16, 4]\n")
     result = luthier.tune(
         "data.csv", model=str(tiny_model("bert")), out="run", space="space.yaml", budget="10m", trials=3,
-        strategy="grid", threads=1, baselines=[],
+        strategy="grid", threads=1, baselines=[], repeats=1,
     )  # fmt: skip
     before = result.trials[["number", "score"]]
     Path("space.yaml").unlink()
@@ -259,6 +265,37 @@ def test_data_that_changed_is_noticed(tiny_model: Tiny, tmp_path: Path) -> None:
     made.sentences(60, seed=4).to_csv(data, index=False)
     with pytest.raises(RunError, match="changed"):
         luthier.resume(result.folder, budget="+1m")
+
+
+def test_finalists_are_repeated_and_the_choice_is_told(tiny_model: Tiny, tmp_path: Path) -> None:
+    frame = made.sentences(120)
+    # Half of the answers by chance: no recipe is much better than another.
+    frame.loc[::2, "label"] = np.random.default_rng(0).choice(["yes", "no"], 60)
+    result = run(frame, tiny_model("bert"), tmp_path / "run", trials=3, repeats=2, keep=1, baselines=[])
+    trials = result.trials
+    again = trials[trials["repeats"].notna()]
+    assert list(trials["number"]) == list(range(len(trials)))
+    assert len(trials) - len(again) == 3 and len(again) >= 2
+    settings = ["learning_rate", "recipe_epochs", "adaptation"]
+    for _, row in again.iterrows():
+        first = trials[trials["number"] == row["repeats"]].iloc[0]
+        assert (row[settings] == first[settings]).all() and row["seed"] != first["seed"]
+    best = result.manifest["best"]
+    winner = best["trial"] if best["repeats"] is None else best["repeats"]
+    assert f"recipe of trial {winner} has the best mean validation accuracy over its 2 seeds" in best["how"]
+    assert [path.stem for path in (result.folder / "checkpoints").glob("trial-*")] == [
+        f"trial-{best['trial']:04d}"
+    ]
+    assert len(list((result.folder / "outputs").glob("*.safetensors"))) == len(trials)
+    told = result.evaluation.selection
+    assert told is not None and (told.trials, told.left_out) == (len(trials), 0)
+    assert told.validation == best["score"]
+    low, high = told.interval
+    assert low <= told.expected <= high
+    card = (result.folder / "model" / "README.md").read_text()
+    report = result.report.read_text()
+    for text in (card, report):
+        assert "expected after choosing the best of" in text and "has the best mean validation" in text
 
 
 def test_a_run_without_time_ends_with_the_probe(tiny_model: Tiny, tmp_path: Path) -> None:

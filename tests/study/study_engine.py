@@ -48,18 +48,27 @@ class Engine:
         self.stack = stack
         self.calls: list[list[int]] = []
         self.trained: list[Order] = []
-        self.kept: set[int] = set()
+        self.kept = None
+        self.keeping: set[int] = set()
+        # Trials whose weights are on disk.
+        self.weights: set[int] = set()
         self.left: dict[int, int] = {}
         self.reached: dict[int, int] = {}
         # What a trial has learnt, and what it has learnt it from.
         self.value: dict[int, float] = {}
         self.inherited: dict[int, float] = {}
         self.live: list[Order] = []
-        self.task = SimpleNamespace(metric="accuracy")
-        self.checkpoints = SimpleNamespace(keep=self.keep, forget=lambda trial: self.left.pop(trial, None))
+        self.task = SimpleNamespace(metric="accuracy", maximize=True)
+        self.inputs = SimpleNamespace(targets=lambda name: [])
+        self.checkpoints = SimpleNamespace(
+            keep=self.keep,
+            forget=lambda trial: self.left.pop(trial, None),
+            has=lambda trial: trial in self.weights,
+        )
 
     def keep(self, trials: set[int]) -> None:
-        self.kept = trials
+        self.keeping = trials
+        self.weights &= trials
         assert {order.trial for order in self.live} <= trials
 
     def gains_by_company(self, recipe: Recipe) -> bool:
@@ -120,15 +129,28 @@ class Engine:
             self.reached[order.trial] = epoch
             yield Report(order.trial, epoch, "running", score, {"loss": 1.0}, 1.0)
         if halted is not None:
+            self.weights.add(order.trial)
             yield Report(
                 order.trial, max(1, epoch - 1), "stopped", score, best_epoch=1, reason=halted, parameters=9
             )
         elif epoch == order.until:
             self.left[order.trial] = epoch
+            self.weights.add(order.trial)
             yield Report(order.trial, order.until, "completed", score, {"loss": 1.0}, best_epoch=1)
 
     def salvage(self, order: Order) -> float:
         return 0.25
+
+
+class Seeded(Engine):
+    """What a trial scores depends on its seed, too."""
+
+    def _epoch(self, order: Order, epoch: int, halted: str | None) -> Iterator[Report]:
+        for report in super()._epoch(order, epoch, halted):
+            yield replace(report, score=report.score + self.luck(order.seed))
+
+    def luck(self, seed: int) -> float:
+        return seed % 997 / 997
 
 
 class Quiet:

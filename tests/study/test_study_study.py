@@ -23,7 +23,7 @@ def test_it_ends_after_so_many_trials_and_keeps_the_best(tmp_path: Path) -> None
     assert list(scores) == list(range(6))
     ranked = sorted(scores, key=lambda trial: -scores[trial])
     assert study.best is not None and study.best.trial == ranked[0]
-    assert engine.kept == set(ranked[:2])
+    assert engine.keeping == set(ranked[:2])
     assert len({order.seed for order in engine.trained}) == 6
 
 

@@ -108,6 +108,10 @@ def print_result(result: Result) -> None:
     out.print()
     out.print(_headline(evaluation), style="bold")
     _print_comparison(evaluation)
+    if evaluation.selection is not None:
+        from luthier.report.words import choice
+
+        out.print(choice(evaluation))
     summary = result.summary()
     for line in _facts(summary):
         out.print(line)

@@ -25,6 +25,10 @@ def tune(
         ),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Stop after this many trials.")] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(help="Seeds of each finalist in all; 1: none is repeated; by time if not given."),
+    ] = None,
     strategy: Annotated[
         str | None,
         typer.Option(
@@ -78,9 +82,10 @@ def tune(
     started = time.monotonic()
     settings = o.gather(
         data, column, task=task, target=target, group=group, split_column=split_column, model=model,
-        budget=budget, trials=trials, strategy=strategy, space=space, out=out, name=name, seed=seed,
-        validation=validation, test=test, drop_leaks=drop_leaks, baselines=baseline, keep=keep, store=store,
-        objectives=objective, constraints=constraint, device=device, threads=threads, stack=stack,
+        budget=budget, trials=trials, repeats=repeats, strategy=strategy, space=space, out=out, name=name,
+        seed=seed, validation=validation, test=test, drop_leaks=drop_leaks, baselines=baseline, keep=keep,
+        store=store, objectives=objective, constraints=constraint, device=device, threads=threads,
+        stack=stack,
     )  # fmt: skip
     from luthier.cli.output import print_result
     from luthier.cli.progress import showing

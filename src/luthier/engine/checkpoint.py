@@ -70,6 +70,10 @@ class Checkpoints:
                 f"Could not write the checkpoint {target}: {error}.", "Free some space, then resume the run."
             ) from error
 
+    def has(self, trial: int) -> bool:
+        """Whether a trial's weights are there."""
+        return self.path(trial).is_file()
+
     def load(self, trial: int) -> dict[str, torch.Tensor]:
         """A trial's weights.
 

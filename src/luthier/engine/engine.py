@@ -23,6 +23,7 @@ from luthier.engine.cost import Cost, CostModel, profile
 from luthier.engine.forward import predict
 from luthier.engine.group import Group, explain
 from luthier.engine.inputs import Inputs, Split
+from luthier.engine.kept import KeptOutputs
 from luthier.engine.memory import MemoryModel, available, is_out_of_memory
 from luthier.engine.plan import even, plan, structure
 from luthier.engine.precision import Auto, autocast_dtype, choose_device, measured
@@ -65,6 +66,7 @@ class Engine:
             only where this is.
         arithmetic: Type to train in; float64 is there for proofs.
         stack: Largest number of trials in a stack, or None for as many as pay and fit.
+        kept: Where the validation outputs of each trial's best epoch go, or None to keep none.
         note: Told what a person should know.
 
     Raises:
@@ -74,7 +76,7 @@ class Engine:
     def __init__(
         self, inputs: Inputs, sources: dict[str, Source], checkpoints: Checkpoints, device: str = "auto", *,
         store: FeatureCache | None = None, dtype: str = "float16", auto: Auto | None = None,
-        arithmetic: torch.dtype = torch.float32, stack: int | None = None,
+        arithmetic: torch.dtype = torch.float32, stack: int | None = None, kept: KeptOutputs | None = None,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:  # fmt: skip
         self.inputs = inputs
@@ -85,6 +87,7 @@ class Engine:
         self.auto = measured(self.device) if auto is None else auto
         self.arithmetic = arithmetic
         self.stack = stack
+        self.kept = kept
         self.cost = CostModel()
         self.watchdog = Watchdog()
         store = FeatureCache(default_folder()) if store is None else store
@@ -170,8 +173,9 @@ class Engine:
             observe = partial(self._observe, setting)
             failed = partial(self.memory.failed, structure(recipe))
             group = Group(
-                setting, self.checkpoints, self._reached, observe, failed, self._say, halt, on_step, clock
-            )
+                setting, self.checkpoints, self.kept, self._reached, observe, failed, self._say, halt,
+                on_step, clock,
+            )  # fmt: skip
             yield from group.run(part)
             clock = time.perf_counter()
 

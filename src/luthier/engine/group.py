@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from luthier.engine.checkpoint import Checkpoints
+from luthier.engine.kept import KeptOutputs
 from luthier.engine.memory import is_out_of_memory
 from luthier.engine.setting import Live, Setting, Stack
 from luthier.engine.stacked import Unstackable
@@ -25,6 +26,7 @@ class Group:
     Attributes:
         setting: What they share.
         checkpoints: Where the best weights of each, and the state of paused ones, are kept.
+        kept: Where their validation outputs of the best epoch are kept, or None.
         reached: Trial to the last epoch that was reported of it, so that none is reported twice.
         observe: Told a recipe, the size of its stack and the seconds of its epoch, for the cost model.
         too_large: Told the size of a stack that ran out of memory.
@@ -36,6 +38,7 @@ class Group:
 
     setting: Setting
     checkpoints: Checkpoints
+    kept: KeptOutputs | None
     reached: dict[int, int]
     observe: Callable[[Recipe, int, float], None]
     too_large: Callable[[int], None]
@@ -128,6 +131,7 @@ class Group:
         tied = score == state.best_score and result.metrics["loss"] < state.best_metrics["loss"]
         if score > state.best_score or tied:
             state.best = stack.weights(index)
+            state.said = None if self.kept is None else stack.said(index)
             state.best_score, state.best_epoch, state.best_metrics = score, result.epoch, result.metrics
         trial = live.order.trial
         if result.epoch > self.reached.get(trial, 0):
@@ -150,6 +154,9 @@ class Group:
         usable = status != "failed" and state.best_epoch > 0
         if usable:
             self.checkpoints.save(order.trial, self.setting.whole(state.best))
+            if self.kept is not None and state.said is not None:
+                self.kept.save(order.trial, state.said())
+        state.said = None
         if status == "completed" and not reason and order.until < order.recipe.epochs:
             self.checkpoints.pause(order.trial, state)
         else:

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from luthier.engine import kept
 from luthier.engine.batches import training_batches
 from luthier.engine.compiled import CompiledWhenItPays
 from luthier.engine.memory import used
@@ -124,6 +125,7 @@ class HeadStack:
         self._learn = CompiledWhenItPays(self._update, self._changed, device, self._steps_left())
         self._step, self._seconds = 0, 0.0
         self._layout: _Layout | None = None
+        self._said: dict[int, torch.Tensor] = {}
 
     @property
     def done(self) -> float:
@@ -168,12 +170,16 @@ class HeadStack:
     def evaluate(self) -> list[dict[str, float] | Diverged]:
         """Validation metrics of each member as it is, or that they are not finite."""
         found: dict[int, dict[str, float] | Diverged] = {}
+        self._said = {}
+        bytes_each = len(self._judged) * self._outputs * self._judged.element_size()
         for row, logits in self._logits(range(self.size)):
             member = self._sorted[row]
             metrics = self.task.metrics(self._outputs_of(logits), self.validation_targets)
             epoch = max(1, member.state.epoch + (self._step > 0))
             said = f"the validation loss became {metrics['loss']} in epoch {epoch}"
             found[self._order[row]] = metrics if math.isfinite(metrics["loss"]) else Diverged(said)
+            if self.size * bytes_each <= kept.MEMORY_BYTES:
+                self._said[row] = logits
         return [found[k] for k in range(self.size)]
 
     @torch.no_grad()
@@ -182,6 +188,15 @@ class HeadStack:
         row = self._row[index]
         ((_, logits),) = self._logits(range(row, row + 1))
         return self._outputs_of(logits)
+
+    def said(self, index: int) -> kept.Later:
+        """A copy of what a member said of the validation split when it was last evaluated."""
+        found = self._said.get(self._row[index])
+        if found is None:
+            return dict
+        # Cut into rows only at the end: thousands of arrays for each trial take longer than a step of all.
+        logits, cut = found.clone(), _Cut(self.task, self.validation)
+        return lambda: kept.pack(cut(logits))
 
     def weights(self, index: int) -> dict[str, torch.Tensor]:
         """Copies of a member's trained weights in main memory, as `Network.trained_state` names them."""
@@ -347,6 +362,17 @@ class HeadStack:
             yield from enumerate(parts, start)
 
     def _outputs_of(self, logits: torch.Tensor) -> list[np.ndarray]:
+        return _Cut(self.task, self.validation)(logits)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Cuts a trial's logits for the validation split into outputs; it outlives the stack."""
+
+    task: Task
+    validation: Pooled
+
+    def __call__(self, logits: torch.Tensor) -> list[np.ndarray]:
         everything = np.arange(len(self.validation))
         return self.task.outputs(logits, Batch({}, self.validation.targets_of(everything), everything))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from luthier.engine.kept import Later
 from luthier.recipe import Recipe
 
 
@@ -27,6 +28,7 @@ class TrialState:
         best_epoch: The epoch they are of, 1-based; 0 if none.
         best_score: Its score, higher is better.
         best_metrics: All its metrics.
+        said: What it said of the validation split, until that is written down; None where nothing is to be.
     """
 
     weights: dict[str, torch.Tensor]
@@ -37,6 +39,7 @@ class TrialState:
     best_epoch: int = 0
     best_score: float = -math.inf
     best_metrics: dict[str, float] = field(default_factory=dict)
+    said: Later | None = None
 
 
 @dataclass

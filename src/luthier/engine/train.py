@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from luthier.engine import stacked
+from luthier.engine import kept, stacked
 from luthier.engine.attention import quickest
 from luthier.engine.augment import augment
 from luthier.engine.batches import generator, training_batches
@@ -96,6 +96,7 @@ class Training:
         exact = torch.float64 if device.type == "cpu" else torch.float32
         self._totals = torch.zeros(self.size, device=device, dtype=exact)
         self._step_seconds = step_seconds
+        self._said: list[list[np.ndarray]] = []
 
     @property
     def done(self) -> float:
@@ -120,6 +121,7 @@ class Training:
             MemoryError, RuntimeError: Out of memory (see `is_out_of_memory`); as if the step had not begun.
         """
         started, peak = time.perf_counter(), used(self.device, reset=True)
+        self._said = []
         self.network.train()
         orders = [self._batches(member) for member in self.members]
         try:
@@ -164,6 +166,7 @@ class Training:
         outputs = predict(
             self.network, self.task, self.validation, self.device, dtype=self._dtype, trials=self.size
         )
+        self._said = outputs
         found: list[dict[str, float] | Diverged] = []
         for member, each in zip(self.members, outputs, strict=True):
             metrics = self.task.metrics(each, self.validation_targets)
@@ -172,6 +175,14 @@ class Training:
             said = f"the validation loss became {metrics['loss']} in epoch {epoch}"
             found.append(metrics if finite else Diverged(said))
         return found
+
+    def said(self, index: int) -> kept.Later:
+        """A copy of what a member said of the validation split when it was last evaluated."""
+        packed: kept.Packed = {}
+        if self.size * sum(output.nbytes for output in self._said[index]) <= kept.MEMORY_BYTES:
+            # Now, since the parts lie in the logits of the whole stack, which need not stay for one of it.
+            packed = kept.pack(self._said[index])
+        return lambda: packed
 
     def weights(self, index: int) -> dict[str, torch.Tensor]:
         """Copies of a member's trained weights in main memory, as `Network.trained_state` names them."""

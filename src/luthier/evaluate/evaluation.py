@@ -14,6 +14,7 @@ import pandas as pd
 
 from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.intervals import UNKNOWN, Interval, metric_intervals
+from luthier.evaluate.selection import Selection
 from luthier.tasks.base import Task
 from luthier.tasks.labels import word_lists
 
@@ -58,6 +59,7 @@ class Evaluation:
         worst: Wrong answers, largest loss first.
         baselines: What the model must beat, on the same examples.
         seconds: What evaluating took.
+        selection: What the rows that the model was chosen on say of it; None where it was not chosen here.
     """
 
     metric: str
@@ -71,6 +73,7 @@ class Evaluation:
     worst: list[WorstError] = field(default_factory=list)
     baselines: list[Baseline] = field(default_factory=list)
     seconds: float = 0.0
+    selection: Selection | None = None
 
     @property
     def value(self) -> float:
@@ -95,7 +98,7 @@ class Evaluation:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Evaluation:
         """The evaluation that `to_json` wrote."""
-        confusion = values["confusion"]
+        confusion, selection = values["confusion"], values.get("selection")
         return cls(
             **{
                 **values,
@@ -106,6 +109,7 @@ class Evaluation:
                 "confusion": confusion and (confusion["labels"], np.asarray(confusion["counts"])),
                 "worst": [WorstError(**row) for row in values["worst"]],
                 "baselines": [Baseline.from_json(row) for row in values["baselines"]],
+                "selection": None if selection is None else Selection.from_json(selection),
             }
         )
 

@@ -74,6 +74,7 @@ class BestTrial:
         epoch: The epoch that was restored, 1-based.
         seconds: What it took.
         describe: One short line, as `Recipe.describe` gives it.
+        how: How it was chosen, where finalists were repeated; a sentence.
     """
 
     trial: int
@@ -82,6 +83,7 @@ class BestTrial:
     epoch: int
     seconds: float
     describe: str = ""
+    how: str = ""
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,25 @@ def gain(evaluation: Evaluation, baseline: Baseline) -> str:
     return f"{verdict} by {number(abs(baseline.difference))}{interval}"
 
 
+def choice(evaluation: Evaluation) -> str:
+    """The chosen model's value on the rows it was chosen on, what is to be expected of it after that, and its
+    value on the test split, in one sentence; empty where nothing was chosen."""
+    told, metric = evaluation.selection, plain_name(evaluation.metric)
+    if told is None:
+        return ""
+    parts = [f"validation {metric} {number(told.validation)}"]
+    if math.isfinite(told.expected):
+        of = f"the best of {count(told.trials, 'trial')}" if told.trials > 1 else "the only trial"
+        left = f", {told.left_out:,} left out" if told.left_out else ""
+        parts.append(
+            f"expected after choosing {of}{left} {number(told.expected)} "
+            f"(95% interval {between(told.interval)})"
+        )
+    parts.append(f"test {metric} {number(evaluation.value)}")
+    sentence = f"{'; '.join(parts)}."
+    return sentence[:1].upper() + sentence[1:]
+
+
 def headline(story: Story) -> str:
     """What was tuned on what, in one sentence."""
     return (

@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     model: str | list[str]
     budget: str | float
     trials: int | None
+    repeats: int | None
     strategy: str
     objectives: str | list[str]
     constraints: str | list[str]

@@ -26,6 +26,7 @@ class RunFolder:
         self.manifest = self.path / MANIFEST
         self.model = self.path / "model"
         self.checkpoints = self.path / "checkpoints"
+        self.outputs = self.path / "outputs"
         self.database = self.path / "study.sqlite"
         self.trials = self.path / "trials.csv"
         self.predictions = self.path / "predictions.csv"

@@ -21,6 +21,7 @@ from luthier.models import source as models
 from luthier.models.network import build
 from luthier.models.source import Source
 from luthier.recipe import Recipe
+from luthier.run.finalists import MOST
 from luthier.run.settings import Settings
 from luthier.search.defaults import default_space
 from luthier.space import Space
@@ -228,8 +229,9 @@ def search_space(prepared: Prepared, given: Space | None, names: list[str]) -> S
 def bytes_needed(settings: Settings, prepared: Prepared) -> int:
     """Bytes a run may take on disk: checkpoints, the saved model beside an older one, report and tables."""
     largest = max(sum(file.stat().st_size for file in source.weights) for source in prepared.sources.values())
+    kept = max(settings.keep, 0 if settings.repeats == 1 else MOST)
     # With several objectives the trials on the front are kept too: one a structure, at most.
-    kept = settings.keep + (len(prepared.sources) if settings.objectives else 0)
+    kept += len(prepared.sources) if settings.objectives else 0
     return (kept + 3) * largest + 50 * 2**20
 
 

@@ -93,6 +93,12 @@ class Settings(BaseModel):
     trials: int | None = Field(
         None, ge=1, description="Stop after this many trials, or when the budget ends."
     )
+    repeats: int | None = Field(
+        None,
+        ge=1,
+        description="Seeds that each finalist is trained on in all, to choose by their mean; 1: no repeats; "
+        "None: as many as there is time for.",
+    )
     strategy: str = Field("auto", description="Search strategy by name.")
     objectives: Names = Field(
         default_factory=list,

@@ -26,7 +26,7 @@ _VERSIONS = ("luthier", "torch", "transformers", "peft", "scikit-learn", "numpy"
 
 @dataclass(frozen=True)
 class Told:
-    """What only the run itself knows: its name, status, stages and clock."""
+    """What only the run itself knows: its name, status, stages and clock, and how the winner was chosen."""
 
     name: str
     folder: str
@@ -34,6 +34,7 @@ class Told:
     stages: list[tuple[str, float]]
     budget: float
     spent: float
+    how: str = ""
 
 
 def gather(
@@ -65,12 +66,19 @@ def gather(
         ),
         settings=settings.model_dump(),
         best=BestTrial(
-            best.trial, best.recipe.model_dump(), best.score, best.epoch, best.seconds, best.recipe.describe()
+            best.trial,
+            best.recipe.model_dump(),
+            best.score,
+            best.epoch,
+            best.seconds,
+            best.recipe.describe(),
+            told.how,
         ),
         trials=trials,
         epochs=epochs,
         evaluation=evaluation,
-        importance=importance(trials, seed=settings.seed),
+        # A recipe that was repeated counts once.
+        importance=importance(trials[trials["repeats"].isna()], seed=settings.seed),
         diagnosis=diagnose(
             trials,
             epochs,

@@ -16,13 +16,16 @@ from typing import Any
 
 from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.engine import Engine
+from luthier.engine.kept import KeptOutputs
 from luthier.engine.precision import choose_device, measured
 from luthier.errors import RunError
 from luthier.recipe import Recipe
 from luthier.report import card, html
 from luthier.run import tell
 from luthier.run.baselines import Trained, probe, scratch_recipe
+from luthier.run.correction import selection
 from luthier.run.duration import new_budget
+from luthier.run.finalists import MOST, Finalists
 from luthier.run.folder import RunFolder, write_text
 from luthier.run.goals import Goals, gather, screen
 from luthier.run.inspect import set_threads
@@ -190,15 +193,18 @@ class _Run:
         engine = Engine(
             self.goals.footprints.inputs, self.prepared.sources, Checkpoints(self.folder.checkpoints),
             settings.device, auto=self.manifest["precision"], stack=settings.stack, note=self.watch.note,
+            kept=KeptOutputs(self.folder.outputs),
         )  # fmt: skip
         with Interrupt(self.watch.note) as interrupt, self._recording_failure():
             with self._stage("Ranking models by probes" if len(self.goals.models) > 1 else "Baselines"):
                 names = self._first_look(engine)
             with self._stage("Searching"):
-                study = self._search(engine, names, interrupt)
-            best = study.best or self._fallback()
+                finalists = self._search(engine, names, interrupt)
+            with self._stage("Choosing the winner"):
+                finalists.repeat()
+                best = finalists.choose() or self._fallback()
             with self._stage("Proving on the test split"):
-                self._prove(engine, best, interrupt, study.finished)
+                self._prove(engine, best, finalists, interrupt)
         result = Result.load(self.folder.path)
         self.watch.finished(result)
         if missed := self.goals.objectives.missed(best.score):
@@ -231,7 +237,7 @@ class _Run:
                 self.watch.note(f"A linear head on frozen features: validation {task.metric} {value:.3f}.")
         return names
 
-    def _search(self, engine: Engine, names: list[str], interrupt: Interrupt) -> Study:
+    def _search(self, engine: Engine, names: list[str], interrupt: Interrupt) -> Finalists:
         settings = self.prepared.settings
         space = search_space(self.prepared, self.space, names)
         self.manifest["searched"] = space.to_dict()
@@ -249,6 +255,7 @@ class _Run:
             first=[self.probe.recipe] if self.probe and self.space is None else [],
             trials=settings.trials,
             keep=settings.keep,
+            hold=0 if settings.repeats == 1 else MOST,
             room=engine.room,
             interrupted=interrupt.reason,
             objectives=self.goals.objectives,
@@ -256,12 +263,17 @@ class _Run:
         said = study.strategy.notes()
         for message in said:
             self.watch.note(message)
-        study.run(lambda best: self._closing_seconds(engine) + self._scratch_seconds(engine, best))
+        finalists = Finalists(
+            study, engine, repeats=settings.repeats, groups=self.prepared.groups("validation"),
+            rest=lambda best: self._closing_seconds(engine) + self._scratch_seconds(engine, best),
+            typical=space.default(), seed=settings.seed, say=self.watch.note,
+        )  # fmt: skip
+        study.run(finalists.hold_back)
         # A strategy that ends a search by itself says why.
         for message in study.strategy.notes():
             if message not in said:
                 self.watch.note(message)
-        return study
+        return finalists
 
     def _fallback(self) -> Finished:
         """The probe, where no trial came to anything: a run with any time at all ends with a model."""
@@ -312,7 +324,7 @@ class _Run:
         """A recipe known to do well for all of a model: the centre of its default space."""
         return search_space(self.prepared, None, [model]).default()
 
-    def _prove(self, engine: Engine, best: Finished, interrupt: Interrupt, finished: list[Finished]) -> None:
+    def _prove(self, engine: Engine, best: Finished, finalists: Finalists, interrupt: Interrupt) -> None:
         """Saves, judges and tells. An interrupted run skips the baselines that would have to be trained."""
         task = engine.task
         prover = Prover(self.prepared, engine, self.folder)
@@ -334,9 +346,13 @@ class _Run:
             say=self.watch.note,
         )
         evaluation = judged.evaluation
+        evaluation.selection = selection(
+            engine, finalists.study.ranked, best, groups=self.prepared.groups("validation"),
+            seed=self.prepared.settings.seed,
+        )  # fmt: skip
         write_text(self.folder.evaluation, json.dumps(evaluation.to_json(), indent=1) + "\n")
         trials, epochs = self.store.trials(self.run), self.store.epochs(self.run)
-        trials = self.goals.table(trials, self.store.recipes(self.run), finished)
+        trials = self.goals.table(trials, self.store.recipes(self.run), finalists.study.finished)
         write_text(self.folder.trials, trials.to_csv(index=False))
         status = "interrupted" if stopped else "finished"
         stages = [
@@ -344,8 +360,9 @@ class _Run:
             ("Proving on the test split", self.clock.spent - sum(s for _, s in self.stages)),
         ]
         told = tell.Told(
-            self.manifest["name"], str(self.folder.path), status, stages, self.clock.total, self.clock.spent
-        )
+            self.manifest["name"], str(self.folder.path), status, stages, self.clock.total, self.clock.spent,
+            finalists.how,
+        )  # fmt: skip
         story = tell.gather(self.prepared, engine, best, form, evaluation, trials, epochs, told)
         story.axes = self.goals.axes
         write_text(self.folder.report, html.render(story))
@@ -364,6 +381,8 @@ class _Run:
                 "score": best.score,
                 "epoch": best.epoch,
                 "seed": best.seed,
+                "repeats": best.repeats,
+                "how": finalists.how,
             },
         }
         self.folder.write_manifest(self.manifest)

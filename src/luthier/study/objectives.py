@@ -87,6 +87,11 @@ class Objectives:
         return [measure for name, measure in MEASURES.items() if name in asked]
 
     @property
+    def by_score(self) -> bool:
+        """Whether the best trial is the one with the best score."""
+        return not self.names or self.names[0] == self.metric
+
+    @property
     def several(self) -> bool:
         """Whether the search has more to look at than scores."""
         return any(name in MEASURES for name in self.names)

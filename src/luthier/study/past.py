@@ -11,7 +11,8 @@ def past_studies(store: Store) -> list[PastStudy]:
     """Every run's trials that reported an epoch; studies of the newest runs first.
 
     A trial that is still running counts with the epochs it has; one that started from another trial's weights
-    does not, for its curve is not its recipe's alone. Runs of one task on equal data, by fingerprint, are one
+    does not, for its curve is not its recipe's alone, nor does one that repeats another's recipe, which would
+    count twice. Runs of one task on equal data, by fingerprint, are one
     study: their scores can be compared.
 
     Raises:
@@ -21,7 +22,7 @@ def past_studies(store: Store) -> list[PastStudy]:
     for run in store.runs():
         recipes, scores, seconds = found.setdefault(f"{run.task}:{run.data_fingerprint[:16]}", ([], [], []))
         known, trials = store.recipes(run.id), store.trials(run.id)
-        copies = set(trials.loc[trials["parent"].notna(), "number"])
+        copies = set(trials.loc[trials["parent"].notna() | trials["repeats"].notna(), "number"])
         for number, epochs in store.epochs(run.id).groupby("trial"):
             if number in copies:
                 continue

@@ -49,6 +49,7 @@ class Unfinished:
             started again.
         attempts: How often that order was started.
         parent: The trial whose weights it started from, or None.
+        repeats: The trial whose recipe it trains on another seed, or None.
     """
 
     number: int
@@ -58,11 +59,12 @@ class Unfinished:
     resumed_from: int
     attempts: int
     parent: int | None
+    repeats: int | None
 
     @property
     def order(self) -> Order:
         """The order to give again."""
-        return Order(self.number, self.recipe, self.until, self.seed, self.parent)
+        return Order(self.number, self.recipe, self.until, self.seed, self.parent, self.repeats)
 
 
 def run_record(row: RunRow) -> RunRecord:
@@ -73,12 +75,15 @@ def run_record(row: RunRow) -> RunRecord:
 def unfinished(row: TrialRow) -> Unfinished:
     """A row of the trials table that is still running."""
     recipe = Recipe.parse(row.recipe)
-    return Unfinished(row.number, recipe, row.seed, row.until, row.resumed_from, row.attempts, row.parent)
+    return Unfinished(
+        row.number, recipe, row.seed, row.until, row.resumed_from, row.attempts, row.parent, row.repeats
+    )
 
 
 _TRIAL_COLUMNS = [
     "number", "status", "score", "loss", "best_epoch", "epochs", "seconds", "peak_memory",
-    "trainable_parameters", "total_parameters", "reason", "seed", "attempts", "parent", "started", "ended",
+    "trainable_parameters", "total_parameters", "reason", "seed", "attempts", "parent", "repeats", "started",
+    "ended",
 ]  # fmt: skip
 
 
@@ -92,8 +97,8 @@ def trials_frame(rows: Sequence[TrialRow]) -> pd.DataFrame:
     Columns: ``number``, ``status``, ``score``, ``loss`` (validation loss of the best epoch), ``best_epoch``,
     ``epochs`` (trained), ``seconds``, ``peak_memory`` (bytes), ``trainable_parameters``,
     ``total_parameters``, ``reason``, ``seed``, ``attempts``, ``parent`` (the trial whose weights it started
-    from), ``started``, ``ended``, then each setting of the recipe by its name (its ``epochs``, the most that
-    were allowed, as ``recipe_epochs``).
+    from), ``repeats`` (the trial whose recipe it trains on another seed), ``started``, ``ended``, then each
+    setting of the recipe by its name (its ``epochs``, the most that were allowed, as ``recipe_epochs``).
     """
     settings = {name: _column(name) for name in Recipe.model_fields}
     table = [
@@ -102,7 +107,8 @@ def trials_frame(rows: Sequence[TrialRow]) -> pd.DataFrame:
         for row in rows
     ]
     frame = pd.DataFrame(table, columns=[*_TRIAL_COLUMNS, *settings.values()])
-    counts = dict.fromkeys(("best_epoch", "trainable_parameters", "total_parameters", "parent"), "Int64")
+    whole = ("best_epoch", "trainable_parameters", "total_parameters", "parent", "repeats")
+    counts = dict.fromkeys(whole, "Int64")
     return frame.astype(counts | dict.fromkeys(("score", "loss", "seconds"), "float64"))
 
 

@@ -208,6 +208,7 @@ class Store:
                 resumed_from=0,
                 parent=order.parent,
                 parent_epoch=None if order.parent is None else self._epochs(session, run, order.parent),
+                repeats=order.repeats,
                 attempts=0,
                 started=_now(),
                 epochs=0,

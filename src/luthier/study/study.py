@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
 
 from luthier.engine.cost import Cost
 from luthier.engine.engine import Engine
 from luthier.errors import RunError
 from luthier.recipe import Recipe
 from luthier.search.base import Strategy
+from luthier.study import schedule
 from luthier.study.budget import Budget
 from luthier.study.listener import Listener
 from luthier.study.objectives import Objectives
-from luthier.study.proposals import Proposals
+from luthier.study.proposals import Proposals, Repeats
 from luthier.study.store import Store
 from luthier.trial import Order, Report
 
@@ -42,6 +47,7 @@ class Finished:
         loss: Validation loss of that epoch, which decides between equal scores.
         epoch: The best epoch, 1-based.
         seconds: Wall-clock seconds it took.
+        repeats: The trial whose recipe it trained on another seed, or None.
     """
 
     trial: int
@@ -51,6 +57,7 @@ class Finished:
     loss: float
     epoch: int
     seconds: float
+    repeats: int | None = None
 
 
 class Study:
@@ -66,7 +73,8 @@ class Study:
         seed: Of the run; each trial's own seed follows from it and the trial's number.
         first: Recipes to train before the strategy is asked, as the first trials; it is not told of them.
         trials: Trials at most, or None.
-        keep: How many of the best trials keep their weights.
+        keep: How many of the best trials keep their weights in the end.
+        hold: How many keep them as long as the search goes on, if that is more.
         room: Trials given to the engine at once, at most.
         interrupted: Gives a reason when the user wants to stop.
         objectives: What trials are judged by; by default their scores.
@@ -85,6 +93,7 @@ class Study:
         first: Sequence[Recipe] = (),
         trials: int | None = None,
         keep: int = 3,
+        hold: int = 0,
         room: int = 1,
         interrupted: Callable[[], str | None] = lambda: None,
         objectives: Objectives | None = None,
@@ -98,6 +107,7 @@ class Study:
         self.listener = listener
         self.max_trials = trials
         self.keep = keep
+        self.hold = hold
         self.room = room
         self.interrupted = interrupted
         self.objectives = objectives or Objectives()
@@ -121,18 +131,57 @@ class Study:
         Raises:
             RunError: Every trial fails, or nothing can be written.
         """
-        self.budget.reserve = hold_back(self.best)
-        self._catch_up()
-        while self._halt() is None and (orders := self._next()):
+        self._catch_up(hold_back)
+        repeats = self.proposals.repeats
+        if repeats is not None and repeats.budget == self.budget.total:
+            return
+        while self.halted() is None and (orders := self._next()):
             self._train(orders)
             self.budget.reserve = hold_back(self.best)
 
-    def _halt(self) -> str | None:
+    def halted(self) -> str | None:
+        """Why nothing further is to be trained now, or None."""
         if reason := self.interrupted():
             return reason
         return "the budget ended" if self.budget.left <= 0 else None
 
-    def _catch_up(self) -> None:
+    def repeat(self, decided: Repeats, untils: Mapping[int, int]) -> None:
+        """Trains finalists on further seeds, all together, after the search.
+
+        Their weights are kept until `settle`. A resumed run goes on with what was decided before.
+
+        Args:
+            decided: Which, and on how many seeds.
+            untils: The epoch until which each finalist is repeated.
+        """
+        repeated = self.store.trials(self.run_id)["repeats"].dropna()
+        had = Counter(int(finalist) for finalist in repeated)
+        orders = self.proposals.repeat(decided, self.store.recipes(self.run_id), untils, had)
+        if orders:
+            self._train(orders)
+
+    def settle(self, chosen: Finished) -> None:
+        """Keeps the weights of the chosen trial, and of the best others, as many as are to be kept."""
+        others = (found.trial for found in self.usable() if found.trial != chosen.trial)
+        self.engine.checkpoints.keep({chosen.trial, *itertools.islice(others, self.keep - 1), *self._front()})
+
+    def _front(self) -> list[int]:
+        """Trials that no other beats in all of several objectives."""
+        return self.objectives.front(self.finished) if self.objectives.measured else []
+
+    @property
+    def ranked(self) -> list[Finished]:
+        """Trials with a score, the best first by the objectives."""
+        return self.objectives.ranked(self.finished)
+
+    def usable(self) -> Iterator[Finished]:
+        """Those whose weights are kept, the best first.
+
+        The best of all need not be among them: where another was chosen, its weights may be gone.
+        """
+        return (found for found in self.ranked if self.engine.checkpoints.has(found.trial))
+
+    def _catch_up(self, hold_back: Callable[[Finished | None], float]) -> None:
         """Continues what an earlier process began: finished trials count, unfinished ones train anew."""
         unfinished = self.store.unfinished_trials(self.run_id)
         state = self.store.run(self.run_id).strategy_state
@@ -151,10 +200,12 @@ class Study:
                         loss=row["loss"],
                         epoch=int(row["best_epoch"]),
                         seconds=row["seconds"],
+                        repeats=None if pd.isna(row["repeats"]) else int(row["repeats"]),
                     )
                 )
-            if row["status"] == "completed" and not row["reason"]:
+            if row["status"] == "completed" and not row["reason"] and pd.isna(row["repeats"]):
                 self._left.add(int(row["number"]))
+        self.budget.reserve = hold_back(self.best)
         again = []
         for left in unfinished:
             if left.attempts >= DEADLY:
@@ -164,7 +215,7 @@ class Study:
                 again.append(left.order)
         apart = any(left.attempts >= SUSPECT for left in unfinished)
         for orders in [[order] for order in again] if apart else [again]:
-            if orders and self._halt() is None:
+            if orders and self.halted() is None:
                 self._train(orders)
 
     def _next(self) -> list[Order]:
@@ -174,19 +225,28 @@ class Study:
                 f"The search ends: of the last {self._barren} recipes none kept to the constraints."
             )
             return []
-        begun = self.store.recipes(self.run_id)
+        recipes = self.store.recipes(self.run_id)
+        begun = {trial: recipe for trial, recipe in recipes.items() if trial not in self.proposals.apart}
         new = self.room if self.max_trials is None else min(self.room, self.max_trials - len(begun))
         for _ in range(PATIENCE):
             if new < 1 and not self._unspent(begun):
                 return []
             self.strategy.foresee(self.budget.left, self._cost)
             self.proposals.ask(len(begun), max(1, new), self.engine.gains_by_company)
+            self.proposals.waiting = schedule.as_begun(self.proposals.waiting, begun)
+            if ended := schedule.at_their_end(self.proposals.waiting, self._reached):
+                self.proposals.drop(ended, "its schedule, shortened to the time there was, is at its end")
+                continue
             others = [order for order in self.proposals.waiting if order.trial not in begun]
             if new > 0 or not others:
                 break
             # Trials may still go on. Whoever waits for more of them to begin must hear that none will.
             self.proposals.drop(others, "as many trials as were asked for have begun")
-        fitted = self._fit(self.proposals.waiting[: max(1, new)])
+        orders = self.proposals.waiting[: max(1, new)]
+        fitted = schedule.fitting(
+            orders, self._costs(orders), self.budget.left, self._reached, needed=not self.finished,
+            say=self.listener.note,
+        )  # fmt: skip
         self.proposals.begin(len(fitted))
         return fitted
 
@@ -199,57 +259,12 @@ class Study:
         """Whether a trial was left before the end of its epochs."""
         return any(self._reached.get(trial, 0) < begun[trial].epochs for trial in self._left)
 
-    def _fit(self, orders: Sequence[Order]) -> list[Order]:
-        """The orders that the time left allows one after the other, the last cut to the epochs that fit.
-
-        They end at the first that does not fit whole, since trials keep their order. A schedule that ends in
-        time beats one that is cut off, so a new trial whose schedule would end too late gets a shorter one.
-        The first trial is always begun: a run should end with a model.
-        """
-        fitted: list[Order] = []
-        left = self.budget.left
-        costs = self._costs(orders)
-        for given, cost in zip(orders, costs, strict=True):
-            order = (
-                given if cost is None else self._in_time(given, cost.epochs_within(left, given.recipe.epochs))
-            )
-            wanted = min(order.until, order.recipe.epochs) - self._reached.get(order.trial, 0)
-            if cost is None:
-                # It may take all the time there is, and will tell what the others cost.
-                return fitted or [order]
-            epochs = cost.epochs_within(left, wanted)
-            if epochs < wanted:
-                needed = not (fitted or self.finished)
-                return [*fitted, self._shortened(order, max(1, epochs))] if epochs or needed else fitted
-            fitted.append(order)
-            left -= cost.total(epochs)
-        return fitted
-
-    def _in_time(self, order: Order, epochs: int) -> Order:
-        """A new trial with a schedule of so many epochs, where it is not to be trained to its end at once."""
-        recipe = order.recipe
-        if self._reached.get(order.trial, 0) or order.until >= recipe.epochs or epochs >= recipe.epochs:
-            return order
-        fitting = recipe.model_copy(update={"epochs": max(epochs, order.until)})
-        return replace(order, recipe=fitting)
-
     def _costs(self, orders: Sequence[Order]) -> list[Cost | None]:
         """What orders will take; nothing where their trials will not be trained."""
         refused = [bool(self.objectives.refusal(order.recipe)) for order in orders]
         trained = [order.recipe for order, no in zip(orders, refused, strict=True) if not no]
         costs = iter(self.engine.predict_costs(trained))
         return [Cost(0.0, 0.0) if no else next(costs) for no in refused]
-
-    def _shortened(self, order: Order, epochs: int) -> Order:
-        """An order that ends after so many more epochs; a new trial's schedule with it."""
-        wanted, reached = order.recipe.epochs, self._reached.get(order.trial, 0)
-        self.listener.note(
-            f"Trial {order.trial} gets {reached + epochs} of {wanted} epochs: the time left allows no more."
-        )
-        if reached:
-            return replace(order, until=reached + epochs)
-        recipe = order.recipe.model_copy(update={"epochs": epochs})
-        return replace(order, recipe=recipe, until=min(order.until, epochs))
 
     def _train(self, orders: list[Order]) -> None:
         """Carries out orders together: reports of different trials come mixed, one of each ends it.
@@ -263,7 +278,7 @@ class Study:
         withdrawn: list[Order] = []
         orders = self._refuse(orders)
         self._inherit(orders)
-        for report in self.engine.run(orders, halt=self._halt, on_step=self._step):
+        for report in self.engine.run(orders, halt=self.halted, on_step=self._step):
             report = self.objectives.noted(report, self._training[report.trial].recipe)
             if report.status == "running":
                 self._reached[report.trial] = report.epoch
@@ -314,7 +329,7 @@ class Study:
         if earlier is not None:
             self._bring(earlier)
             self.engine.inherit(origin.trial, earlier.trial)
-        for _ in self.engine.run([origin], halt=self._halt, on_step=self._step):
+        for _ in self.engine.run([origin], halt=self.halted, on_step=self._step):
             pass
 
     def _give_up_if_hopeless(self) -> None:
@@ -343,7 +358,7 @@ class Study:
             strategy_state=self.proposals.state(),
         )
         self._left.discard(order.trial)
-        if report.status == "completed" and not report.reason:
+        if report.status == "completed" and not report.reason and order.repeats is None:
             self._left.add(order.trial)
         if math.isfinite(report.score):
             self.finished = [found for found in self.finished if found.trial != order.trial]
@@ -351,15 +366,30 @@ class Study:
             loss = report.metrics.get("loss", math.inf)
             self.finished.append(
                 Finished(
-                    order.trial, order.recipe, order.seed, report.score, loss, report.best_epoch, seconds
+                    order.trial,
+                    order.recipe,
+                    order.seed,
+                    report.score,
+                    loss,
+                    report.best_epoch,
+                    seconds,
+                    order.repeats,
                 )
             )
-            best = {found.trial for found in self.objectives.ranked(self.finished)[: self.keep]}
-            front = self.objectives.front(self.finished) if self.objectives.measured else []
-            # Trials in training may have weights on disk already.
-            self.engine.checkpoints.keep({*best, *front, *self._training})
+            self._tidy()
         self.listener.report(report, self.engine.task.metric)
         self.listener.time(self.budget.spent, self.budget.total)
+
+    def _tidy(self) -> None:
+        """Removes the weights and outputs that there is no room for."""
+        best = itertools.islice(self.usable(), max(self.keep, self.hold))
+        decided = self.proposals.repeats
+        rivals = set() if decided is None else set(decided.finalists) | self.proposals.apart
+        # Trials in training may have weights on disk already.
+        kept = {*(found.trial for found in best), *rivals, *self._front(), *self._training}
+        self.engine.checkpoints.keep(kept)
+        if self.engine.kept is not None:
+            self.engine.kept.trim([*self._training, *(found.trial for found in self.ranked)])
 
     def _step(self, done: float) -> None:
         self.listener.step(done)

@@ -13,7 +13,7 @@ from sqlalchemy import JSON, BigInteger, Dialect, ForeignKey, MetaData, String, 
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import DateTime, Double, TypeDecorator
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration, which these tables equal."""
 VERSION_TABLE = "luthier_version"
 """Holds the database's revision; a name of our own, since a shared server may hold other programs' tables."""
@@ -118,7 +118,8 @@ class RunRow(Base):
 
 class TrialRow(Base):
     """One trial of a run. ``resumed_from`` is the epoch at which its latest order took it up: 0 for a fresh
-    start. ``parent`` is the trial whose weights it started from, as they were after ``parent_epoch``.
+    start. ``parent`` is the trial whose weights it started from, as they were after ``parent_epoch``;
+    ``repeats`` the trial whose recipe it trains on another seed.
     """
 
     __tablename__ = "trials"
@@ -133,6 +134,7 @@ class TrialRow(Base):
     resumed_from: Mapped[int]
     parent: Mapped[int | None]
     parent_epoch: Mapped[int | None]
+    repeats: Mapped[int | None]
     status: Mapped[str] = mapped_column(String(16))
     score: Mapped[float] = mapped_column(Score, nullable=True)
     loss: Mapped[float] = mapped_column(Score, nullable=True)

@@ -302,6 +302,19 @@ class Task(ABC):
         value = metrics[self.metric]
         return value if self.maximize else -value
 
+    def score_statistics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        """(n, j) per-example statistics that `scores` needs: what a bootstrap over many trials is fed with.
+
+        These are all of `statistics`; a task that needs few of them for its objective does well to say so.
+        """
+        return self.statistics(outputs, targets)
+
+    def scores(self, totals: np.ndarray) -> np.ndarray:
+        """The objective, higher is better, from many summed `score_statistics` at once; (..., j) to (...)."""
+        rows = totals.reshape(-1, totals.shape[-1])
+        found = np.array([self.score(self.summarise(row)) for row in rows], dtype=np.float64)
+        return found.reshape(totals.shape[:-1])
+
     @abstractmethod
     def decode(
         self, outputs: Sequence[np.ndarray], frame: pd.DataFrame | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -101,6 +102,13 @@ def mean_f1(true_positive: np.ndarray, predicted: np.ndarray, true: np.ndarray) 
 def ratio(numerator: float, denominator: float) -> float:
     """A quotient, NaN where the denominator is zero."""
     return float(numerator / denominator) if denominator else float("nan")
+
+
+def ratios(numerators: np.ndarray, denominators: np.ndarray, empty: float = math.nan) -> np.ndarray:
+    """Quotients of arrays of one shape, ``empty`` where the denominator is zero."""
+    found = np.full(np.shape(numerators), empty)
+    np.divide(numerators, denominators, out=found, where=np.asarray(denominators) != 0)
+    return found
 
 
 def as_table(outputs: Sequence[np.ndarray]) -> np.ndarray:
@@ -254,6 +262,19 @@ class SingleLabel(Task):
         sums[rows[answered], 4 + classes + predicted[answered]] = 1
         sums[rows[known], 4 + 2 * classes + true[known]] = 1
         return sums
+
+    def score_statistics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        """(n, 2) counted and right, where the objective is the accuracy."""
+        if self.metric != "accuracy":
+            return super().score_statistics(outputs, targets)
+        if not len(targets):
+            return np.zeros((0, 2))
+        true = np.asarray(targets, dtype=np.int64)
+        return np.stack([true != MISSING, true == np.argmax(as_table(outputs), axis=1)], axis=1).astype(float)
+
+    def scores(self, totals: np.ndarray) -> np.ndarray:
+        """Shares of right answers."""
+        return ratios(totals[..., 1], totals[..., 0]) if self.metric == "accuracy" else super().scores(totals)
 
     def summarise(self, totals: np.ndarray) -> dict[str, float]:
         """``accuracy``, ``macro_f1`` over classes that occur or were predicted, ``loss``."""

@@ -238,6 +238,27 @@ def check_statistics_add_up(case: Case) -> None:
     _require(task.statistics([], []).shape == (0, table.shape[1]), "statistics of nothing is not (0, k)")
 
 
+def check_scores_are_those_of_the_metrics(case: Case) -> None:
+    """What a bootstrap over trials is fed with gives the objective that `score` gives, many at a time."""
+    task = case.fitted()
+    targets = task.targets(case.test)
+    several = [_noisy(case.right(task, targets), seed=seed) for seed in range(4)]
+    expected = np.array([[task.score(task.metrics(outputs, targets)) for outputs in several]])
+    rows = [task.score_statistics(outputs, targets) for outputs in several]
+    totals = np.stack([table.sum(axis=0) for table in rows])
+    _require(bool(np.isfinite(expected).all()), "the objective cannot be formed")
+    _require(all(len(table) == len(targets) for table in rows), "score_statistics is not (n, j)")
+    _require(bool(np.allclose(task.scores(totals[None]), expected)), "scores are not those of the metrics")
+    nothing = task.score_statistics([], [])
+    _require(nothing.shape == (0, totals.shape[1]), "score_statistics of nothing is not (0, j)")
+    empty, said = task.scores(np.zeros(totals.shape[1])), task.score(task.summarise(_none(task)))
+    _require(bool(np.isclose(empty, said, equal_nan=True)), "scores of nothing are not those of the metrics")
+
+
+def _none(task: Task) -> np.ndarray:
+    return np.asarray(task.statistics([], []).sum(axis=0))
+
+
 def check_right_scores_best(case: Case) -> None:
     """Right answers score higher than wrong and than noisy ones, and their confusion is diagonal."""
     task = case.fitted()
@@ -305,6 +326,7 @@ CHECKS: list[Callable[[Case], None]] = [
     check_loss,
     check_gradient,
     check_statistics_add_up,
+    check_scores_are_those_of_the_metrics,
     check_right_scores_best,
     check_decodes_to_json,
     check_baselines,

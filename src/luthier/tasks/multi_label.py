@@ -14,7 +14,7 @@ from scipy.special import expit
 from luthier.errors import DataError
 from luthier.tasks import classical
 from luthier.tasks.base import Batch, Columns, Modality, Task
-from luthier.tasks.classification import as_table, mean_f1, ratio
+from luthier.tasks.classification import as_table, mean_f1, ratio, ratios
 from luthier.tasks.columns import Hints, by_name, check_hints, kind, text_and_target, text_input, usable
 from luthier.tasks.examples import TextExamples, encode_texts
 from luthier.tasks.labels import (
@@ -309,6 +309,22 @@ class MultiLabelClassification(Task):
         table[:, 5 + labels : 5 + 2 * labels] = known & said
         table[:, 5 + 2 * labels :] = answers == 1
         return table
+
+    def score_statistics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        """(n, 2) labels that are right, and those said and true together, where the objective is micro F1."""
+        table = self.statistics(outputs, targets)
+        if self.metric != "micro_f1":
+            return table
+        hit, said, true = table[:, 5:].reshape(len(table), 3, self.num_outputs).sum(axis=2).T
+        return np.stack([hit, said + true + table[:, 4]], axis=1)
+
+    def scores(self, totals: np.ndarray) -> np.ndarray:
+        """Micro F1."""
+        return (
+            ratios(2 * totals[..., 0], totals[..., 1])
+            if self.metric == "micro_f1"
+            else super().scores(totals)
+        )
 
     def summarise(self, totals: np.ndarray) -> dict[str, float]:
         """``micro_f1``, ``macro_f1``, ``exact_match`` (share of rows with all labels right), ``loss``."""

@@ -12,7 +12,7 @@ import torch
 from luthier.errors import DataError
 from luthier.tasks import classical
 from luthier.tasks.base import Batch, Columns, Modality, Task
-from luthier.tasks.classification import as_table, ratio
+from luthier.tasks.classification import as_table, ratio, ratios
 from luthier.tasks.columns import FEW, Hints, check_hints, count_distinct, kind, text_and_target
 from luthier.tasks.examples import TextExamples, encode_texts
 from luthier.tasks.labels import numbers, one_line, texts
@@ -186,6 +186,17 @@ class TextRegression(Task):
             [np.ones_like(true), true, true**2, said, said**2, said * true, np.abs(error), error**2], axis=1
         )
         return np.where(np.isnan(true)[:, None], 0.0, table)
+
+    def score_statistics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        """(n, 2) counted, and the squared error, where the objective is the root of its mean."""
+        table = self.statistics(outputs, targets)
+        return table[:, [0, 7]] if self.metric == "rmse" else table
+
+    def scores(self, totals: np.ndarray) -> np.ndarray:
+        """Negative root mean squared errors."""
+        if self.metric != "rmse":
+            return super().scores(totals)
+        return np.asarray(-self._std * np.sqrt(ratios(totals[..., 1], totals[..., 0])))
 
     def summarise(self, totals: np.ndarray) -> dict[str, float]:
         """``rmse`` and ``mae`` in the column's units, ``r2``, ``pearson``; ``loss`` in the learnt scale."""

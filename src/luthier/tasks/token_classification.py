@@ -15,7 +15,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 
 from luthier.errors import DataError
 from luthier.tasks.base import Batch, Columns, Modality, Task
-from luthier.tasks.classification import balanced_weights, cross_entropy, log_prior, ratio
+from luthier.tasks.classification import balanced_weights, cross_entropy, log_prior, ratio, ratios
 from luthier.tasks.columns import Hints, check_hints, kind, one, usable
 from luthier.tasks.examples import TokenExamples, encode_words
 from luthier.tasks.labels import MISSING, UNSEEN, is_list, is_missing, row_numbers, word_lists
@@ -208,6 +208,20 @@ class TokenClassification(Task):
                 for name, _, _ in entities:
                     row[2 + offset * types + place[name]] += 1
         return table
+
+    def score_statistics(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
+        """(n, 2) entities that are right, and those said and meant together, where the objective is F1."""
+        table = self.statistics(outputs, targets)
+        if self.metric != "f1":
+            return table
+        right, said, meant = table[:, 2:].reshape(len(table), 3, len(self._types)).sum(axis=2).T
+        return np.stack([right, said + meant], axis=1)
+
+    def scores(self, totals: np.ndarray) -> np.ndarray:
+        """F1, 0 for want of any entity."""
+        if self.metric != "f1":
+            return super().scores(totals)
+        return ratios(2 * totals[..., 0], totals[..., 1], empty=0.0)
 
     def summarise(self, totals: np.ndarray) -> dict[str, float]:
         """``f1``, ``precision``, ``recall`` over all entities (0 for want of any, as seqeval), ``loss``."""
