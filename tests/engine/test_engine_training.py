@@ -9,6 +9,7 @@ import pytest
 
 from luthier.engine.cache import FeatureCache
 from luthier.engine.engine import Engine
+from luthier.engine.sizing import Sizing
 from luthier.engine.train import Training
 from luthier.errors import RunError
 from luthier.recipe import Recipe
@@ -301,7 +302,7 @@ def test_timing_steps_changes_nothing(
     moderate = recipe.model_copy(update={"learning_rate": 1e-4})
     orders = [Order(trial, moderate, 2, trial) for trial in range(2)]
     timed = list(make_engine().run(orders))
-    monkeypatch.setattr(Engine, "_faster", lambda self, setting, orders: len(orders))
+    monkeypatch.setattr(Sizing, "_faster", lambda self, setting, orders: len(orders))
     untimed = list(make_engine().run(orders))
     for trial in range(2):
         both = [[report for report in each if report.trial == trial] for each in (timed, untimed)]

@@ -5,11 +5,9 @@ What it shares between trials shows in the clock, never in the numbers.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,16 +21,15 @@ from luthier.engine.cost import Cost, CostModel, profile
 from luthier.engine.forward import predict
 from luthier.engine.group import Group, explain
 from luthier.engine.inputs import Inputs, Split
-from luthier.engine.kept import KeptOutputs
-from luthier.engine.memory import MemoryModel, available, is_out_of_memory
+from luthier.engine.kept import KeptOutputs, pack
 from luthier.engine.plan import even, plan, structure
 from luthier.engine.precision import Auto, autocast_dtype, choose_device, measured
-from luthier.engine.setting import STEPS, Setting
+from luthier.engine.setting import Setting
 from luthier.engine.sharing import Sharing, shares
-from luthier.engine.stacked import Unstackable
+from luthier.engine.sizing import Sizing
 from luthier.engine.state import Halted, TrialState
 from luthier.engine.train import never
-from luthier.engine.watchdog import Hung, Watchdog
+from luthier.engine.watchdog import Watchdog
 from luthier.errors import RunError
 from luthier.models.network import Network, build
 from luthier.models.source import Source
@@ -41,15 +38,6 @@ from luthier.trial import Order, Report, Status
 
 # Examples that a model's speed is measured on.
 SAMPLE = 32
-# Heads on cached vectors that are trained together: they take next to no memory.
-HEADS = 1024
-# Most trials of other kinds in a stack, on an accelerator and on a CPU; see docs/engine.md for the
-# measurements.
-STACK = (64, 8)
-# Share of the steps ahead that may be spent on seeing which size of a stack is faster.
-TRYING = 0.02
-# The number of a trial that nothing is kept of.
-UNKNOWN = -(10**9)
 
 
 class Engine:
@@ -86,34 +74,28 @@ class Engine:
         self.device = choose_device(device)
         self.auto = measured(self.device) if auto is None else auto
         self.arithmetic = arithmetic
-        self.stack = stack
         self.kept = kept
         self.cost = CostModel()
         self.watchdog = Watchdog()
         store = FeatureCache(default_folder()) if store is None else store
         self.sharing = Sharing(inputs, store, self.device, dtype, self._autocast, self._passed)
         self._note = note
-        self.memory = MemoryModel()
+        self.sizing = Sizing(self.device, self.cost, stack)
         self._said: set[str] = set()
         self._met: set[tuple[str, int | None]] = set()
         self._blocks: dict[str, int] = {}
         self._reached: dict[int, int] = {}
         self._inherited: dict[int, dict[str, torch.Tensor]] = {}
         self._probed: dict[tuple[Any, ...], dict[str, torch.Tensor]] = {}
-        self._gains: dict[tuple[Any, ...], bool] = {}
 
     @property
     def room(self) -> int:
         """Orders that are worth giving at once: with more, no stack grows."""
-        return self.stack or STACK[self.device.type == "cpu"]
+        return self.sizing.room
 
     def gains_by_company(self, recipe: Recipe) -> bool:
-        """Whether trials like this one cost less with others beside them than one after the other.
-
-        On a CPU a whole network in training keeps its arithmetic busy by itself: a stack of four takes .96 of
-        what four take alone. Where parts are frozen a stack reads and calls less.
-        """
-        return self.device.type != "cpu" or recipe.adaptation != "full"
+        """Whether trials like this one cost less with others beside them than one after the other."""
+        return self.sizing.gains_by_company(recipe)
 
     def run(
         self,
@@ -158,7 +140,8 @@ class Engine:
         recipe = orders[0].recipe
         try:
             setting = self._setting([order.recipe for order in orders], also[recipe.model], halt)
-            size = self._size(setting, orders)
+            ahead = sum(order.until - self._epoch(order.trial) for order in orders)
+            size = self.sizing.of(setting, orders, ahead)
         except RunError:
             raise
         except Exception as error:  # Whatever happened to these trials, the others go on.
@@ -171,7 +154,7 @@ class Engine:
                 yield from self._never_begun(part, "stopped", reason)
                 continue
             observe = partial(self._observe, setting)
-            failed = partial(self.memory.failed, structure(recipe))
+            failed = partial(self.sizing.memory.failed, structure(recipe))
             group = Group(
                 setting, self.checkpoints, self.kept, self._reached, observe, failed, self._say, halt,
                 on_step, clock,
@@ -199,6 +182,27 @@ class Engine:
         state = self.checkpoints.peek(parent)
         if state is not None:
             self._inherited[trial] = {name: value.clone() for name, value in state.weights.items()}
+
+    def retrace(
+        self, order: Order, *, halt: Callable[[], str | None] = never,
+        on_step: Callable[[float], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Trains a trial again to where it stood, for others to start from; what is kept of it stays.
+
+        Args:
+            order: Of the trial, which is not held.
+            halt: As for `run`.
+            on_step: As for `run`.
+        """
+        weights = self.checkpoints.load(order.trial) if self.checkpoints.has(order.trial) else None
+        outputs = None if self.kept is None else self.kept.load(order.trial)
+        for _ in self.run([order], halt=halt, on_step=on_step):
+            pass
+        # It may have been at its best in a later epoch than the one that it is trained to now.
+        if weights is not None:
+            self.checkpoints.save(order.trial, weights)
+        if self.kept is not None and outputs is not None:
+            self.kept.save(order.trial, pack(outputs))
 
     def recall(self, reached: dict[int, int]) -> None:
         """Takes note of trials that an earlier process left.
@@ -372,54 +376,6 @@ class Engine:
             self.inputs.processor(self.sources[recipe.model]), "image_size", None
         )
         return None if side is None else float(side) ** 2
-
-    def _size(self, setting: Setting, orders: Sequence[Order]) -> int:
-        """How many of these trials go in a stack: as many as pay and fit in memory."""
-        if self.stack is not None:
-            return self.stack
-        if setting.closed_form:
-            return HEADS
-        cap = min(len(orders), self.room)
-        if cap == 1:
-            return 1
-        recipe, shape = setting.recipe, structure(setting.recipe)
-        largest = self.memory.activations(shape)
-        if largest is None:
-            self.memory.note(shape, *setting.measure())
-        fitting = self.memory.largest_size(
-            shape, trainable=setting.trainable, optimizer="adamw", cap=cap, available=available(self.device),
-            batch=-(-recipe.batch_size // recipe.accumulate),
-        )  # fmt: skip
-        if self._worth_timing(setting, orders, fitting):
-            fitting = self._faster(setting, orders[:fitting])
-        elif setting.convolves and self.device.type == "cpu" and structure(recipe) not in self._gains:
-            # Measured where it was tried: a stack of four takes twice the time that four take alone.
-            return 1
-        return self.cost.best_size(setting.source.fingerprint, recipe, fitting)
-
-    def _worth_timing(self, setting: Setting, orders: Sequence[Order], size: int) -> bool:
-        """Whether nothing is known of stacks of this shape, and trying is little beside the work ahead."""
-        epochs = sum(order.until - self._epoch(order.trial) for order in orders)
-        ahead = epochs * math.ceil(len(setting.train) / setting.recipe.batch_size)
-        trying = (1 + STEPS) * (1 + size)
-        known = self.cost.has_sizes(setting.source.fingerprint, setting.recipe)
-        return size > 1 and not known and trying <= TRYING * ahead
-
-    def _faster(self, setting: Setting, orders: Sequence[Order]) -> int:
-        """One, or as many as there are: whichever takes less of a trial's time, by some steps of both.
-
-        A larger stack saves calls, but what it works on may no longer fit in a processor's caches.
-        """
-        shape = structure(setting.recipe)
-        if shape not in self._gains:
-            fresh = [setting.live(replace(order, trial=UNKNOWN, parent=None)) for order in orders]
-            try:
-                self._gains[shape] = setting.pace(fresh) < setting.pace(fresh[:1])
-            except Exception as error:
-                if not (isinstance(error, Unstackable | Hung) or is_out_of_memory(error)):
-                    raise
-                self._gains[shape] = True  # Whoever trains them deals with it, and says so.
-        return len(orders) if self._gains[shape] else 1
 
     def _epoch(self, trial: int) -> int:
         """Epochs that a trial has behind it."""

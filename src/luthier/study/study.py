@@ -329,8 +329,7 @@ class Study:
         if earlier is not None:
             self._bring(earlier)
             self.engine.inherit(origin.trial, earlier.trial)
-        for _ in self.engine.run([origin], halt=self.halted, on_step=self._step):
-            pass
+        self.engine.retrace(origin, halt=self.halted, on_step=self._step)
 
     def _give_up_if_hopeless(self) -> None:
         """Ends the run when all that was tried failed, which what was stopped or never trained did not."""
