@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from luthier.engine.cache import FeatureCache
 from luthier.engine.engine import Engine
+from luthier.engine.kept import KeptOutputs
 from luthier.engine.sizing import Sizing
 from luthier.engine.train import Training
 from luthier.errors import RunError
@@ -332,3 +334,19 @@ def test_a_trial_whose_parent_is_gone_fails_alone(make_engine: Make, recipe: Rec
     ends = {report.trial: report for report in make_engine().run(orders) if report.status != "running"}
     assert ends[0].status == "failed" and "trial 7" in ends[0].reason
     assert ends[1].status == "completed"
+
+
+def test_a_trial_that_is_trained_again_for_others_keeps_its_best_epoch(
+    make_engine: Make, recipe: Recipe, tmp_path: Path
+) -> None:
+    engine = make_engine(kept=KeptOutputs(tmp_path / "outputs"))
+    closing = list(engine.run([Order(0, recipe, 3)]))[-1]
+    assert closing.best_epoch > 1
+    weights, outputs = engine.checkpoints.load(0), engine.kept.load(0)
+    assert not engine.holds(0, 1)
+    engine.retrace(Order(0, recipe, 1))
+    assert engine.holds(0, 1)
+    for name, value in engine.checkpoints.load(0).items():
+        assert torch.equal(value, weights[name])
+    for mine, before in zip(engine.kept.load(0), outputs, strict=True):
+        assert (mine == before).all()
