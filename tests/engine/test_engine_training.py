@@ -291,7 +291,7 @@ def test_trials_are_stacked_where_that_is_faster(
 
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
     monkeypatch.setattr(Training, "pace", pace)
-    monkeypatch.setattr("luthier.engine.engine.TRYING", 1.0)
+    monkeypatch.setattr("luthier.engine.sizing.TRYING", 1.0)
     once = recipe.model_copy(update={"epochs": 1})
     reports = list(make_engine().run([Order(trial, once, 1, trial) for trial in range(3)]))
     assert seen == sizes

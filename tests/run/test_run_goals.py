@@ -167,7 +167,7 @@ def aims(goals: Goals, trivial: float = 0.5, probe: float | None = 0.8) -> list[
 
 def test_a_search_for_scores_is_the_strategy_itself() -> None:
     for goals in (made(), made("accuracy"), made(limits=("latency < 9 s",))):
-        assert isinstance(goals.strategy(Settings(), SPACE, 0.5, 0.8), Random)
+        assert isinstance(goals.strategy(Settings(strategy="random"), SPACE, 0.5, 0.8), Random)
 
 
 def test_ranges_come_from_what_was_measured_and_what_the_probe_leaves() -> None:

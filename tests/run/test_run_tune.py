@@ -32,6 +32,7 @@ def run(data: Any, model: Path, out: Path, **options: Any) -> luthier.Result:
         "budget": "10m",
         "trials": 2,
         "repeats": 1,
+        "strategy": "random",
         "space": SPACE,
         "threads": 1,
     } | options

@@ -60,11 +60,11 @@ def test_the_first_text_trial_is_common_practice() -> None:
     assert (recipe.batch_size, recipe.epochs, recipe.schedule, recipe.warmup) == (32, 4, "linear", 0.1)
     assert (recipe.weight_decay, recipe.head, recipe.pooling, recipe.label_smoothing) == (
         0.01,
-        "native",
-        "native",
+        "linear",
+        "mean",
         0,
     )
-    assert recipe.dropout is None
+    assert recipe.dropout is None and recipe.head_init == "probe"
 
 
 def test_what_a_model_or_task_lacks_is_left_out() -> None:

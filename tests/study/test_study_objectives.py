@@ -230,7 +230,7 @@ def test_trials_on_the_front_keep_their_weights(tmp_path: Path) -> None:
     members = study.objectives.front(study.finished)
     recipes = study.store.recipes(study.run_id)
     assert {recipes[trial].model for trial in members} == {"small", "large"}
-    assert set(members) <= engine.kept and len(engine.kept) <= 3
+    assert set(members) <= engine.keeping and len(engine.keeping) <= 3
     assert study.best is not None and study.best.recipe.model == "large"
 
 
