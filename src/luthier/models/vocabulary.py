@@ -1,7 +1,7 @@
 """The rows of a token embedding that a training can change: those of the tokens that occur in its data.
 
 All other rows get no gradient, yet an optimizer reads and writes each of them at each step, and a gradient of
-the whole table is made and cleared: a fifth of a step of a small encoder, most of one with many tokens.
+the whole table is made and cleared: a sixth of a step of a small encoder, most of one with many tokens.
 """
 
 from __future__ import annotations
