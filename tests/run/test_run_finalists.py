@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from study_engine import SPACE, Copying, Engine, Halving, Listening, Seeded, make, table
+from study_engine import SPACE, Copying, Dying, Engine, Halving, Killed, Listening, Seeded, make, table
 
 from luthier.engine.cost import Cost
 from luthier.recipe import Recipe
 from luthier.run import finalists as module
 from luthier.run.finalists import Finalists
 from luthier.study.study import Finished, Study
-from luthier.trial import Order, Report
+from luthier.trial import Order
 
 TRIALS = 6
 
@@ -323,23 +323,8 @@ def test_equal_recipes_are_one_finalist(tmp_path: Path) -> None:
 # -- killed, resumed, continued ------------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    """The process dies here."""
-
-
-class Dying(Seeded):
-    """Takes the process down when it would give its report number ``step``."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__([0.0])
-        self.step = step
-
-    def run(self, *args: Any, **also: Any) -> Iterator[Report]:
-        for report in super().run(*args, **also):
-            self.step -= 1
-            if self.step == 0:
-                raise Killed
-            yield report
+class DyingSeeded(Dying, Seeded):
+    """Both."""
 
 
 def resumed(study: Study, clock: float = 0.0, **options: Any) -> Study:
@@ -378,7 +363,7 @@ def options(room: int) -> dict[str, Any]:
 def test_after_a_kill_the_trials_are_those_of_an_undisturbed_run(
     tmp_path: Path, undisturbed: Callable[[int], tuple[Any, ...]], room: int, step: int
 ) -> None:
-    first = make(tmp_path, Dying(step), **options(room))
+    first = make(tmp_path, DyingSeeded(step), **options(room))
     with pytest.raises(Killed):
         carry_out(first)
     second = resumed(first, **options(room))
@@ -415,7 +400,7 @@ def test_a_resumed_round_is_not_followed_by_more_search(tmp_path: Path) -> None:
     """The time that a kill gave back does not go to trials that an undisturbed run would not have had."""
     options: dict[str, Any] = {"budget": 100.0, "hold": 4, "strategy": Listening, "room": 4}
     # Twenty-nine trials of four reports and one of two, then the repeats.
-    first = make(tmp_path, Dying(29 * 4 + 2 + 9), **options)
+    first = make(tmp_path, DyingSeeded(29 * 4 + 2 + 9), **options)
     with pytest.raises(Killed):
         carry_out(first, None)
     before = len(rows(first))

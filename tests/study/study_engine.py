@@ -192,6 +192,25 @@ class Listening(Strategy):
         self.trials, self.heard = state["trials"], state["heard"]
 
 
+class Killed(BaseException):
+    """The process dies here."""
+
+
+class Dying(Engine):
+    """Takes the process down when it would give its report number ``step``."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__([0.0])
+        self.step = step
+
+    def run(self, *args: Any, **also: Any) -> Iterator[Report]:
+        for report in super().run(*args, **also):
+            self.step -= 1
+            if self.step == 0:
+                raise Killed
+            yield report
+
+
 class Halving(Strategy):
     """Five trials for an epoch, the better two of them for another, the best for a third; and so on."""
 

@@ -7,32 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_engine import Copying, Engine, Halving, Listening, make, nothing_held_back, table
+from study_engine import Copying, Dying, Engine, Halving, Killed, Listening, make, nothing_held_back, table
 
 from luthier.recipe import Recipe
 from luthier.search.base import Strategy
 from luthier.search.random import Random
 from luthier.study.study import Study
 from luthier.trial import Order, Report
-
-
-class Killed(BaseException):
-    """The process dies here."""
-
-
-class Dying(Engine):
-    """Takes the process down when it would give its report number ``step``."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__([0.0])
-        self.step = step
-
-    def run(self, *args: Any, **also: Any) -> Iterator[Report]:
-        for report in super().run(*args, **also):
-            self.step -= 1
-            if self.step == 0:
-                raise Killed
-            yield report
 
 
 class Regrouping(Engine):
