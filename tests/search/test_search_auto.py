@@ -172,3 +172,28 @@ def test_features_of_a_list_are_used() -> None:
     space = Listed(recipes, quality[::-1, None], ["own"])
     first = run(Auto(space, prior=Prior.from_studies([study])), 1)[0].recipe
     assert space.index(first) <= 1
+
+
+def test_what_could_not_end_in_time_is_left_for_what_could() -> None:
+    """Two models, of which one may take ten times as long."""
+    space = Space.from_dict({"model": ["m", "n"], "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}})
+
+    def begun(seconds: float, dear: float) -> set[str]:
+        def cost(recipe: Recipe) -> tuple[float, float]:
+            return 0.0, dear if recipe.model == "m" else 1.0
+
+        strategy = Auto(space, option="patient")
+        found = set()
+        for step in range(12):
+            strategy.foresee(seconds, cost)
+            (order,) = strategy.ask(1)
+            if step:
+                found.add(order.recipe.model)
+            score = 0.6 if order.recipe.model == "m" else 0.5
+            strategy.tell(Report(order.trial, order.until, "running", score, {}, cost(order.recipe)[1]))
+            strategy.tell(Report(order.trial, order.until, "failed"))
+        return found
+
+    assert begun(5.0, 10.0) == {"n"} and begun(1e6, 1.0) == {"m", "n"}
+    # Where nothing at all would end, something is begun all the same: the study sees what fits.
+    assert begun(0.5, 10.0)

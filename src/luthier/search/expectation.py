@@ -23,6 +23,8 @@ EXPONENT = 0.5
 """Power of the cost by which expected improvement is divided."""
 OVERHEAD = 4.0
 """Epochs of the median candidate that are added to every cost: what is almost free is not chosen for that."""
+TOO_LATE = 1e-6
+"""What improvements beyond the end of the budget count for: they decide where nothing else is left."""
 
 
 class Expectation:
@@ -65,7 +67,7 @@ class Expectation:
             seen: Scores so far, as shares of one, of candidates that were begun.
             seconds: Mean seconds of an epoch, of the same.
             over: Those of them that will not go further.
-            left: Seconds of the budget: horizons that end later do not count, unless all do.
+            left: Seconds of the budget: horizons that end later count for next to nothing.
             costs: (candidates, 2): seconds once and for each epoch, where they were predicted.
         """
         size = len(self._rows)
@@ -84,9 +86,7 @@ class Expectation:
         once, epoch = (0.0, self._seconds(begun, seconds)) if costs is None else costs.T[..., None]
         takes = once + epoch * ahead
         worth = gain / (takes + OVERHEAD * np.median(epoch)) ** EXPONENT
-        in_time = takes <= left
-        if in_time.any():
-            worth = np.where(in_time, worth, 0.0)
+        worth = np.where(takes <= left, worth, TOO_LATE * worth)
         return worth.max(axis=1), self._at_end(gain, rest)
 
     def _continued(self, at: int, scores: Sequence[float], over: bool) -> np.ndarray:
