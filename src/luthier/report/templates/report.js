@@ -5,7 +5,8 @@
   const charts = new Map();
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const colours = () => ["--p1", "--p2", "--p3", "--p4", "--p5", "--p6", "--p7"].map(css);
-  const round = (value) => (value === null ? "–" : Number(value.toPrecision(4)).toString());
+  const near = (value) => Number(value.toPrecision(4));
+  const round = (value) => (value === null ? "–" : near(value).toString());
   const cut = (text, most) => (text.length > most ? [...text].slice(0, most - 1).join("") + "…" : text);
 
   const axis = (more) => ({
@@ -37,7 +38,7 @@
     const paint = (row) => ({ color: row.chosen ? css("--accent") : css("--cool"), opacity: 0.75 });
     return frame({
       grid: { left: room + 14, right: 24, top: 8, bottom: 44 },
-      xAxis: axis({ type: "value", name, min: Math.floor(low / step) * step, max: Math.ceil(Math.max(...ends) / step) * step }),
+      xAxis: axis({ type: "value", name, min: near(Math.floor(low / step) * step), max: near(Math.ceil(Math.max(...ends) / step) * step) }),
       yAxis: axis({
         type: "category", inverse: true, data: rows.map((row) => row.name), splitLine: { show: false },
         axisLabel: { color: css("--ink"), width: room, overflow: "truncate", interval: 0 },
