@@ -121,10 +121,13 @@ class Setting:
             )
         self._trained = set(network.trainable())
         self._frozen = sum(p.numel() for name, p in network.named_parameters() if name not in self._trained)
+        whole = _trained_numbers(network)
         if recipe.init == "pretrained":
             self._narrow(network)
         self._start = network.trained_state() if recipe.init == "pretrained" else {}
-        self._trainable = sum(p.numel() for p in network.trainable().values())
+        self._trainable = _trained_numbers(network)
+        # Parameters of the whole network's trained part that no trial here holds.
+        self._left_out = whole - self._trainable
         self.convolves = _mostly_convolutions(network)
 
     def _narrow(self, network: Network) -> None:
@@ -166,8 +169,8 @@ class Setting:
         start = self._fresh(order) if state is None or pulled else {}
         state = state or TrialState(start)
         balanced = self._balanced if recipe.class_weights == "balanced" else None
-        weights = self.whole(state.weights)
-        trainable = sum(value.numel() for name, value in weights.items() if name in self._trained)
+        own = sum(value.numel() for name, value in state.weights.items() if name in self._trained)
+        trainable = own + self._left_out
         member = Member(recipe, order.seed, state, start if pulled else {}, balanced)
         return Live(order, member, trainable, trainable + self._frozen)
 
@@ -250,8 +253,12 @@ class Setting:
 
 def _mostly_convolutions(network: Network) -> bool:
     """Whether convolutions hold most of what is trained."""
-    held = {name: p for name, p in network.trainable().items() if p.ndim == 4}
-    return 2 * sum(p.numel() for p in held.values()) > sum(p.numel() for p in network.trainable().values())
+    kernels = sum(p.numel() for p in network.trainable().values() if p.ndim == 4)
+    return 2 * kernels > _trained_numbers(network)
+
+
+def _trained_numbers(network: Network) -> int:
+    return sum(p.numel() for p in network.trainable().values())
 
 
 def _largest(recipes: Sequence[Recipe]) -> Recipe:

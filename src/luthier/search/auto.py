@@ -103,7 +103,9 @@ class Auto(Strategy):
     @cached_property
     def _first(self) -> list[Recipe]:
         """What is trained to its end before anything is weighed; nothing of a list."""
-        return [] if isinstance(self.space, Listed) else [*self._probes, *self._drawn[:1]]
+        if isinstance(self.space, Listed):
+            return []
+        return list(dict.fromkeys([*self._probes, *self._drawn[:1]]))
 
     @cached_property
     def _probes(self) -> list[Recipe]:
@@ -138,6 +140,7 @@ class Auto(Strategy):
     def foresee(self, seconds: float, cost: Callable[[Recipe], tuple[float, float] | None]) -> None:
         """Keeps what is known of time for the next orders."""
         self._seconds, self._cost = seconds, cost
+        vars(self).pop("_costs", None)
 
     def ask(self, room: int) -> list[Order]:
         """The next ``room`` orders; fewer when all else is out, or nothing more is expected."""
@@ -157,7 +160,7 @@ class Auto(Strategy):
         """The trial to go on with, begun if it is new, and by how many epochs; None for none."""
         begun = {trial.candidate: number for number, trial in enumerate(self._trials)}
         out = sum(trial.until > 0 for trial in self._trials)
-        for at in range(len(dict.fromkeys(self._first))):
+        for at in range(len(self._first)):
             if at not in begun:
                 return self._begin(at), self.candidates[at].epochs
         closed = {trial.candidate for trial in self._trials if trial.over or trial.until}
@@ -195,13 +198,17 @@ class Auto(Strategy):
         }
         seconds = {trial.candidate: float(np.mean(trial.seconds)) for trial in self._trials if trial.scores}
         over = {trial.candidate for trial in self._trials if trial.over}
-        worth, gains = self._expectation.improvement(seen, seconds, over, self._seconds, self._costs())
+        worth, gains = self._expectation.improvement(seen, seconds, over, self._seconds, self._costs)
         worth[list(closed)] = -math.inf
         gains[list(closed)] = -math.inf
         return int(worth.argmax()), float(gains.max())
 
+    @cached_property
     def _costs(self) -> np.ndarray | None:
-        """(candidates, 2): predicted seconds of each, once and for each epoch; None where one is unknown."""
+        """(candidates, 2): predicted seconds of each, once and for each epoch; None where one is unknown.
+
+        Asked for once a round: nothing is learnt of costs within it.
+        """
         found = []
         for recipe in self.candidates:
             cost = self._cost(recipe)
