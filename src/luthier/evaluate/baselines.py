@@ -3,7 +3,6 @@ elsewhere."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from luthier.evaluate.intervals import UNKNOWN, Interval, metric_intervals, paired_difference
+from luthier.evaluate.intervals import (
+    UNKNOWN,
+    Interval,
+    metric_intervals,
+    number,
+    pair,
+    paired_difference,
+)
 from luthier.tasks.base import Task
 
 
@@ -60,9 +66,9 @@ class Baseline:
         return cls(
             **{
                 **values,
-                "metrics": {name: _number(value) for name, value in values["metrics"].items()},
-                "interval": _pair(values["interval"]),
-                "difference_interval": None if difference is None else _pair(difference),
+                "metrics": {name: number(value) for name, value in values["metrics"].items()},
+                "interval": pair(values["interval"]),
+                "difference_interval": None if difference is None else pair(difference),
             }
         )
 
@@ -153,12 +159,3 @@ def classical(
     name, outputs = made
     targets = task.targets(test_frame)
     return from_outputs(name, task, outputs, targets, seconds, chosen=chosen, groups=groups, seed=seed)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _pair(values: Sequence[float | None]) -> Interval:
-    low, high = values
-    return _number(low), _number(high)

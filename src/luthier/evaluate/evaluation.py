@@ -13,8 +13,14 @@ import numpy as np
 import pandas as pd
 
 from luthier.evaluate.baselines import Baseline
-from luthier.evaluate.intervals import UNKNOWN, Interval, metric_intervals
+from luthier.evaluate.calibration import Calibration
+from luthier.evaluate.combined import Combined
+from luthier.evaluate.intervals import UNKNOWN, Interval, metric_intervals, number, pair
 from luthier.evaluate.selection import Selection
+from luthier.evaluate.sizes import SizeCurve
+from luthier.evaluate.slices import Slice
+from luthier.evaluate.suspects import Suspects
+from luthier.evaluate.verdict import Verdict
 from luthier.tasks.base import Task
 from luthier.tasks.labels import word_lists
 
@@ -60,6 +66,13 @@ class Evaluation:
         baselines: What the model must beat, on the same examples.
         seconds: What evaluating took.
         selection: What the rows that the model was chosen on say of it; None where it was not chosen here.
+        calibration: How sure it is and how right; None where answers carry no probability.
+        slices: Parts of the rows, by kind; empty where none were looked at.
+        suspects: Likely label mistakes; None where they were not looked for.
+        sizes: What fewer rows would have given; None where it was not measured.
+        worth: Whether fine-tuning was worth it, in a sentence or two.
+        combined: Ensembles that were tried, the best on validation first.
+        verdicts: What is to be made of it all, the gravest first.
     """
 
     metric: str
@@ -74,6 +87,13 @@ class Evaluation:
     baselines: list[Baseline] = field(default_factory=list)
     seconds: float = 0.0
     selection: Selection | None = None
+    calibration: Calibration | None = None
+    slices: list[Slice] = field(default_factory=list)
+    suspects: Suspects | None = None
+    sizes: SizeCurve | None = None
+    worth: str = ""
+    combined: list[Combined] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
 
     @property
     def value(self) -> float:
@@ -98,20 +118,29 @@ class Evaluation:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Evaluation:
         """The evaluation that `to_json` wrote."""
-        confusion, selection = values["confusion"], values.get("selection")
+        confusion = values["confusion"]
         return cls(
             **{
                 **values,
-                "metrics": {name: _number(value) for name, value in values["metrics"].items()},
-                "intervals": {
-                    name: (_number(low), _number(high)) for name, (low, high) in values["intervals"].items()
-                },
+                "metrics": {name: number(value) for name, value in values["metrics"].items()},
+                "intervals": {name: pair(ends) for name, ends in values["intervals"].items()},
                 "confusion": confusion and (confusion["labels"], np.asarray(confusion["counts"])),
                 "worst": [WorstError(**row) for row in values["worst"]],
                 "baselines": [Baseline.from_json(row) for row in values["baselines"]],
-                "selection": None if selection is None else Selection.from_json(selection),
             }
+            | {name: _read(part, values.get(name)) for name, part in _OPTIONAL.items()}
+            | {name: [part.from_json(row) for row in values.get(name, [])] for name, part in _LISTED.items()}
         )
+
+
+_OPTIONAL: dict[str, Any] = {
+    "selection": Selection, "calibration": Calibration, "suspects": Suspects, "sizes": SizeCurve,
+}  # fmt: skip
+_LISTED: dict[str, Any] = {"slices": Slice, "combined": Combined, "verdicts": Verdict}
+
+
+def _read(part: Any, value: dict[str, Any] | None) -> Any:
+    return None if value is None else part.from_json(value)
 
 
 def evaluate(
@@ -267,7 +296,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import log_expit, log_softmax, logsumexp
 
 Modality = Literal["text", "image"]
 
@@ -280,6 +282,26 @@ class Task(ABC):
     def outputs(self, logits: torch.Tensor, batch: Batch) -> list[np.ndarray]:
         """Cuts a batch's logits into one array for each example, of their own floating type."""
 
+    # -- joining ---------------------------------------------------------------------------------------------
+
+    def blend(self, parts: Sequence[Sequence[np.ndarray]], weights: Sequence[float]) -> list[np.ndarray]:
+        """Outputs that say what several networks say on the whole: the weighted mean of their probabilities,
+        as logits again, or of their numbers.
+
+        Args:
+            parts: Each network's outputs on the same n examples. Where they cut texts at different lengths, a
+                word's mean is over those that read it.
+            weights: One a network, at least 0, not all of them 0.
+
+        Returns:
+            n float64 arrays.
+        """
+        shares = np.asarray(weights, dtype=np.float64)
+        if self.level == "example":
+            table = [np.stack([np.asarray(output, dtype=np.float64) for output in part]) for part in parts]
+            return list(_mean(table, shares, self.target_kind)) if len(table[0]) else []
+        return [_mean_of_words(outputs, shares, self.target_kind) for outputs in zip(*parts, strict=True)]
+
     # -- judging ---------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -351,6 +373,33 @@ class Task(ABC):
         self, train: pd.DataFrame, test: pd.DataFrame, *, seed: int, root: str = "."
     ) -> tuple[str, list[np.ndarray]] | None:
         """A baseline without a pre-trained model: its name and its outputs on ``test``; or None."""
+
+
+def _mean(parts: list[np.ndarray], weights: np.ndarray, kind: str) -> np.ndarray:
+    """The mean of arrays of one shape (..., outputs), in probabilities where ``kind`` has them."""
+    stacked = np.stack(parts)
+    shares = weights.reshape(-1, *[1] * parts[0].ndim) / weights.sum()
+    if kind == "number":
+        return np.asarray((shares * stacked).sum(axis=0))
+    if kind == "multi":
+        # The log-odds of a mean of probabilities, without 1 - p, which loses its digits near 1.
+        yes, no = (logsumexp(log_expit(sign * stacked), axis=0, b=shares) for sign in (1, -1))
+        return np.asarray(yes - no)
+    return np.asarray(logsumexp(log_softmax(stacked, axis=-1), axis=0, b=shares))
+
+
+def _mean_of_words(outputs: Sequence[np.ndarray], weights: np.ndarray, kind: str) -> np.ndarray:
+    """The mean for one example of words; the rows of the longest."""
+    lengths = [len(output) for output in outputs]
+    found = np.empty((max(lengths), outputs[0].shape[1]))
+    ends = sorted({0, *lengths})
+    for start, end in itertools.pairwise(ends):
+        reads = [index for index, length in enumerate(lengths) if length >= end]
+        own = weights[reads] if weights[reads].any() else np.ones(len(reads))
+        found[start:end] = _mean(
+            [np.asarray(outputs[i][start:end], dtype=np.float64) for i in reads], own, kind
+        )
+    return found
 
 
 def _of_trial(value: Any, trial: int) -> Any:
