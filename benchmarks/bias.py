@@ -2,9 +2,9 @@
 the truth: simulated studies, in which nothing is trained.
 
 In each study every trial has an accuracy of its own, which is known, and the trials answer the same rows, of
-which some are hard for all. The trial that is best on validation rows is the winner. What is said of it is held
-against its true accuracy: its own score there, the corrected one with its interval, and the interval that the
-test rows give. STUDIES makes a line smaller, to see that it works; nothing is recorded then.
+which some are hard for all. The trial that is best on validation rows is the winner. What is said of it is
+held against its true accuracy: its own score there, the corrected one with its interval, and the interval
+that the test rows give. STUDIES makes a line smaller, to see that it works; nothing is recorded then.
 """
 
 from __future__ import annotations
