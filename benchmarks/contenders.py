@@ -104,7 +104,8 @@ def theirs(name: str, given: Given) -> dict[str, Any]:
         Unavailable: Its environment cannot be made, or it ended without an answer.
     """
     here = Path(__file__)
-    command, env = [sys.executable, str(here), name], dict(os.environ)
+    # All they need is here: none should wait for a hub.
+    command, env = [sys.executable, str(here), name], os.environ | {"HF_HUB_OFFLINE": "1"}
     if name in ELSEWHERE:
         script, requirements = ELSEWHERE[name]
         command = [str(interpreter(requirements)), str(here.parent / "outside" / script)]
