@@ -26,6 +26,9 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 FEW_ROWS, FEW_STEPS = 600, 8
+# Sampling lays all pairs of its rows out before it draws: timed on rows of which that takes a moment, and
+# dearer by this much where they outgrow the processor's cache (10,000 rows: 5 s, and 2 GiB for that time).
+PAIR_ROWS, DEARER = 3000, 2.5
 BATCH = 16
 # Of what is left for steps: a machine that slows down should not cut the last of a decaying rate off.
 SHARE = 0.92
@@ -35,7 +38,7 @@ WORTHWHILE = 1.15
 
 @dataclass
 class Costs:
-    """Seconds of a step, of a pair of rows that sampling goes through, and of a row in the head's fit."""
+    """Seconds of a step, of a pair of rows laid out for sampling, and of a row embedded and fitted."""
 
     step: float
     pair: float
@@ -43,7 +46,7 @@ class Costs:
 
     def steps(self, rows: int, left: float) -> int:
         """How many fit into the seconds left, and one at least."""
-        fixed = self.pair * rows**2 / 2 + 1.3 * self.row * rows
+        fixed = DEARER * self.pair * rows**2 / 2 + 1.3 * self.row * rows
         return max(1, int(SHARE * (left - fixed) / self.step))
 
 
@@ -83,9 +86,10 @@ def rehearse(given: dict[str, Any], texts: list[str], labels: list[int], bf16: b
     """What each part costs here, from a few rows of a model that is thrown away."""
     drawn = np.random.default_rng(0).permutation(len(texts))[:FEW_ROWS]
     few, answers = [texts[at] for at in drawn], [labels[at] for at in drawn]
+    laid_out = min(PAIR_ROWS, len(texts))
     began = time.perf_counter()
-    ContrastiveDataset(few, answers, False)
-    pair = (time.perf_counter() - began) / (len(few) ** 2 / 2)
+    ContrastiveDataset(texts[:laid_out], labels[:laid_out], False, max_pairs=BATCH)
+    pair = (time.perf_counter() - began) / (laid_out**2 / 2)
     model, clock = SetFitModel.from_pretrained(given["path"]), Clock()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         tune(model, few, answers, FEW_STEPS, given["seed"], clock)
