@@ -1,1 +1,1 @@
-"""Fine-tuning as scikit-learn knows it: estimators over `tune` for texts and images, and over heads for features."""
+"""Estimators for scikit-learn: over whole runs for texts and images, over linear heads for features."""

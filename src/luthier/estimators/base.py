@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +16,6 @@ from luthier.estimators.linear import LinearHead, distinct, train
 from luthier.estimators.runs import RunModel
 from luthier.estimators.weights import repeated
 from luthier.run.result import Result
-
 
 SHARED = (
     "budget", "trials", "repeats", "strategy", "space", "validation", "test", "device", "threads", "stack"
@@ -77,7 +75,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
 
     @property
     def result_(self) -> Result | None:
-        """The run, where one was made: trials, report, evaluation. None for features, and after unpickling."""
+        """The run: trials, report, evaluation. None where none was made (features), and after unpickling."""
         check_is_fitted(self)
         return self.model_.result if isinstance(self.model_, RunModel) else None
 
@@ -138,12 +136,11 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
 
     # -- the two ways ----------------------------------------------------------------------------------------
 
-    def _fit_head(
-        self, X: np.ndarray, y: np.ndarray, weights: np.ndarray, groups: np.ndarray | None
-    ) -> None:
+    def _fit_head(self, X: np.ndarray, y: np.ndarray, weights: np.ndarray, groups: np.ndarray | None) -> None:
         l2 = self.l2
-        number = isinstance(l2, numbers.Real) and not isinstance(l2, bool)
-        if l2 is not None and not (number and 0 < l2 < np.inf):
+        if l2 is not None and (
+            not isinstance(l2, int | float) or isinstance(l2, bool) or not 0 < l2 < np.inf
+        ):
             raise SettingError(f"l2 cannot be {l2!r}.", "Give a number above 0, or None to have it chosen.")
         counted = weights > 0
         self._learn(y[counted])
@@ -180,7 +177,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             del self.feature_names_in_
 
     def _seed(self) -> int:
-        if isinstance(self.random_state, numbers.Integral) and 0 <= self.random_state < 2**31:
+        if isinstance(self.random_state, int | np.integer) and 0 <= self.random_state < 2**31:
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
@@ -202,4 +199,3 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             given = "features" if found is None else f"{found.kind}s"
             raise DataError(f"This model reads {kind}s, and X holds {given}.", "Give what it was fitted on.")
         return found.cells
-

@@ -53,14 +53,17 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):  # type: ignore[misc]  # 
         inputs = self._inputs(X)
         if isinstance(self.model_, LinearHead):
             return self.model_.outputs(np.asarray(inputs))
-        outputs, place = self.model_.outputs(list(inputs)), {name: at for at, name in enumerate(self._names())}
+        outputs, place = (
+            self.model_.outputs(list(inputs)),
+            {name: at for at, name in enumerate(self._names())},
+        )
         # A run that keeps groups together may find no training row of a class, and then never says it.
         found = np.full((len(outputs), len(self.classes_)), -np.inf)
         found[:, [place[name] for name in self.model_.labels]] = outputs
         return found
 
     def _names(self) -> list[str]:
-        """Names of the classes in a run: what they are as texts, or their places where those are not distinct."""
+        """Names of the classes in a run: as texts, or their places where those are not distinct."""
         names = [label_text(value) for value in self.classes_]
         distinct = None not in names and len(set(names)) == len(names)
         return [str(name) if distinct else str(place) for place, name in enumerate(names)]
@@ -80,7 +83,7 @@ class FineTunedClassifier(ClassifierMixin, FineTuned):  # type: ignore[misc]  # 
         self.classes_ = np.unique(y)
         if len(self.classes_) == 1:
             raise DataError(
-                f"y has one class only, {self.classes_[0]!r}: there is nothing to tell apart.",
+                f"y has one class only, {self.classes_.tolist()[0]!r}: there is nothing to tell apart.",
                 "Add rows of another class.",
             )
 

@@ -99,8 +99,8 @@ def train(rows: Rows, *, classes: int | None, l2: float | None, seed: int) -> Li
     Args:
         rows: To learn from.
         classes: Their number; None: targets are values.
-        l2: Penalty on the squares of the weights for standardised features, beside the mean loss; None: chosen
-            among `STRENGTHS`.
+        l2: Penalty on half the squares of the weights for standardised features, beside the mean loss;
+            None: chosen among `STRENGTHS`.
         seed: Decides which rows are held out together.
     """
     solve = _ridge if classes is None else _logistic(classes)
@@ -211,9 +211,7 @@ def _ridge(rows: Rows, strengths: Sequence[float], slope: float) -> list[LinearH
     axes = _Axes.of(rows)
     mean = float(axes.share @ rows.targets)
     moments = axes.rows.T @ (axes.share * (rows.targets - mean))
-    return [
-        axes.head((moments / (axes.variance + l2))[:, None], np.array([mean]), l2) for l2 in strengths
-    ]
+    return [axes.head((moments / (axes.variance + l2))[:, None], np.array([mean]), l2) for l2 in strengths]
 
 
 def _logistic(classes: int) -> Solve:
@@ -264,9 +262,15 @@ def _descend(
         value = float((losses * share[:, 0]).sum()) + 0.5 * l2 * float((now[:-1] ** 2).sum())
         return value, (gradient * stretch).ravel()
 
-    options: dict[str, Any] = {"maxiter": STEPS, "maxfun": 2 * STEPS, "gtol": slope, "ftol": 0.0, "maxcor": 20}
+    options: dict[str, Any] = {
+        "maxiter": STEPS,
+        "maxfun": 2 * STEPS,
+        "gtol": slope,
+        "ftol": 0.0,
+        "maxcor": 20,
+    }
     found = minimize(loss, (weight / stretch).ravel(), jac=True, method="L-BFGS-B", options=options)
-    return np.asarray(found.x).reshape(weight.shape) * stretch
+    return np.asarray(found.x.reshape(weight.shape) * stretch)
 
 
 def _indices(targets: np.ndarray) -> torch.Tensor:
@@ -274,7 +278,7 @@ def _indices(targets: np.ndarray) -> torch.Tensor:
 
 
 def _numbers(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first place of each distinct row, and the number of each row; numbers do not depend on the order."""
+    """The first place of each distinct row, and the number of each row, the same in any order of rows."""
     # Minus zero is zero.
     rows = np.ascontiguousarray(table, dtype=np.float64) + 0.0
     keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()

@@ -31,7 +31,7 @@ class FineTunedRegressor(RegressorMixin, FineTuned):  # type: ignore[misc]  # sc
         inputs = self._inputs(X)
         if isinstance(self.model_, LinearHead):
             return self.model_.outputs(np.asarray(inputs))[:, 0]
-        return self.model_.values(list(inputs))
+        return np.asarray(self.model_.values(list(inputs)))
 
     def _checked(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
@@ -47,5 +47,7 @@ class FineTunedRegressor(RegressorMixin, FineTuned):  # type: ignore[misc]  # sc
 
     def _for_run(self, y: np.ndarray, kind: str) -> tuple[str, list[Any]]:
         if kind != "text":
-            raise DataError("There is no task yet that predicts numbers from images.", "Give texts or features.")
+            raise DataError(
+                "There is no task yet that predicts numbers from images.", "Give texts or features."
+            )
         return "text-regression", list(y)

@@ -1,4 +1,4 @@
-"""The run behind an estimator: carried out in a folder, and its model, which travels with a pickle as its files."""
+"""The run behind an estimator, carried out in a folder; its model travels with a pickle as its files."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Lines(Silent):
 class RunModel:
     """A model that a run has fine-tuned.
 
-    Its pickle holds the files of the model's folder, safetensors and JSON as they are, and nothing else of the
-    run.
+    Its pickle holds the files of the model's folder, safetensors and JSON as they are, and nothing else of
+    the run.
 
     Attributes:
         result: The run; None after unpickling.

@@ -11,9 +11,9 @@ MOST = 10
 def repeated(weights: np.ndarray, seed: int) -> np.ndarray:
     """Positions of rows, each as often as its weight says.
 
-    Weights that are whole numbers, or whole multiples of the least, are kept to exactly. Others are rounded up
-    or down to n rows in all, by systematic sampling (Madow 1949): a row occurs its weight's share of n times
-    in expectation, and never a whole time more or less. Rows without weight never occur.
+    Weights that are whole numbers, or whole multiples of the least, are kept to exactly. Others are rounded
+    up or down to n rows in all, by systematic sampling (Madow 1949): a row occurs its weight's share of n
+    times in expectation, and never a whole time more or less. Rows without weight never occur.
 
     Args:
         weights: (n,) at least zero, not all of them zero.
@@ -22,11 +22,11 @@ def repeated(weights: np.ndarray, seed: int) -> np.ndarray:
     Returns:
         (m,) int positions, ascending.
     """
-    for whole in (weights, weights / weights[weights > 0].min()):
-        counts = np.round(whole)
-        if np.abs(whole - counts).max() < 1e-9 and counts.sum() <= MOST * len(weights):
-            counts = counts.astype(np.int64)
-            return np.repeat(np.arange(len(weights)), counts // np.gcd.reduce(counts))
+    for unit in (1.0, weights[weights > 0].min()):
+        if weights.sum() <= MOST * len(weights) * unit:
+            counts = np.round(weights / unit).astype(np.int64)
+            if np.abs(weights / unit - counts).max() < 1e-9:
+                return np.repeat(np.arange(len(weights)), counts // np.gcd.reduce(counts))
     ends = np.cumsum(weights) * (len(weights) / weights.sum())
     # The last end is n but for rounding, which must not lose a row.
     ends[np.flatnonzero(weights)[-1] :] = len(weights)
