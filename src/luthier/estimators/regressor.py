@@ -38,9 +38,9 @@ class FineTunedRegressor(RegressorMixin, FineTuned):  # type: ignore[misc]  # sc
         return X, np.asarray(y, dtype=np.float64)
 
     def _checked_targets(self, y: Any) -> np.ndarray:
-        y = np.asarray(column_or_1d(y, dtype=np.float64, warn=True))
-        assert_all_finite(y, input_name="y")
-        return y
+        values = np.asarray(column_or_1d(y, dtype=np.float64, warn=True))
+        assert_all_finite(values, input_name="y")
+        return values
 
     def _for_head(self, y: np.ndarray) -> tuple[np.ndarray, int | None]:
         return y, None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +48,13 @@ class RunModel:
         device: Where the model predicts.
     """
 
-    def __init__(self, result: Result, scratch: tempfile.TemporaryDirectory[str] | None, device: str) -> None:
+    def __init__(self, result: Result, scratch: Path | None) -> None:
         self.result: Result | None = result
-        self.device = device
+        self.device: str = result.settings.device
         self._folder = result.paths.model
-        # Removed with this object.
-        self._scratch = scratch
         self._predictor: Predictor | None = None
+        if scratch is not None:
+            weakref.finalize(self, _remove, scratch, os.getpid())
 
     @classmethod
     def trained(
@@ -70,17 +72,24 @@ class RunModel:
         Raises:
             LuthierError: As `luthier.tune`.
         """
-        scratch = None
-        if folder is None:
-            scratch = tempfile.TemporaryDirectory(prefix=SCRATCH, ignore_cleanup_errors=True)
-            out = Path(scratch.name) / "run"
-        else:
+        told, progress = Settings.parse(settings), Lines() if verbose else None
+        if folder is not None:
             out = _new_folder(Path(folder))
-        told = Settings.parse({**settings, "out": str(out)})
-        result = tune(told, data=data, progress=Lines() if verbose else None)
-        if scratch is not None:
-            _drop_what_resuming_needs(result.paths)
-        return cls(result, scratch, told.device)
+            return cls(tune(told.model_copy(update={"out": str(out)}), data=data, progress=progress), None)
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH))
+        try:
+            told = told.model_copy(update={"out": str(scratch / "run")})
+            model = cls(tune(told, data=data, progress=progress), scratch)
+        except BaseException as error:
+            _remove(scratch, os.getpid())
+            if isinstance(error, RunError):
+                # Its advice is to go on with the run, which is gone.
+                raise RunError(
+                    error.message, "Give a larger budget, or a folder to keep the run in."
+                ) from None
+            raise
+        _drop_what_resuming_needs(RunFolder(scratch / "run"))
+        return model
 
     @property
     def predictor(self) -> Predictor:
@@ -113,8 +122,9 @@ class RunModel:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Lays the files down in a temporary folder."""
-        self._scratch = tempfile.TemporaryDirectory(prefix=SCRATCH, ignore_cleanup_errors=True)
-        self._folder = Path(self._scratch.name) / "model"
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH))
+        weakref.finalize(self, _remove, scratch, os.getpid())
+        self._folder = scratch / "model"
         for name, content in state["files"].items():
             file = self._folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +141,12 @@ def _new_folder(parent: Path) -> Path:
         raise SettingError(
             f"The folder {str(parent)!r} cannot be used: {error.strerror}.", "Give a folder you may write to."
         ) from None
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Removes a folder, unless this process is a fork of the one it belongs to."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _drop_what_resuming_needs(paths: RunFolder) -> None:
