@@ -64,7 +64,8 @@ def test_images_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     dataset = found.dataset(["a", "b"], None)
     names = dataset.splits["train"]["image"]
     assert (dataset.root / names[1]).read_bytes() == file.read_bytes()
-    assert Image.open(dataset.root / names[0]).size == (3, 3)
+    with Image.open(dataset.root / names[0]) as image:
+        assert image.size == (3, 3)
     with pytest.raises(DataError, match=r"'gone\.png' cannot be read"):
         (found := read([Image.new("RGB", (3, 3)), "gone.png"])) and found.dataset(["a", "b"], None)
 

@@ -180,7 +180,6 @@ def test_a_lost_folder_is_said(tiny_model: Tiny, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "named"),
     [
-        ([9, 10], ["9", "10"]),
         (["10", "9"], ["10", "9"]),
         ([False, True], ["False", "True"]),
         (["a", "a "], ["0", "1"]),

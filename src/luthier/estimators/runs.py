@@ -83,7 +83,7 @@ class RunModel:
         except BaseException as error:
             _remove(scratch, os.getpid())
             if isinstance(error, RunError):
-                # Its advice is to go on with the run, which is gone.
+                # Its own advice is to go on with the run, which is gone.
                 raise RunError(
                     error.message, "Give a larger budget, or a folder to keep the run in."
                 ) from None
