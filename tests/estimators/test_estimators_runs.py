@@ -172,6 +172,9 @@ def test_a_lost_folder_is_said(tiny_model: Tiny, tmp_path: Path) -> None:
     shutil.rmtree(classifier.result_.folder)
     with pytest.raises(RunError, match="folder is gone"):
         pickle.dumps(classifier)
+    with pytest.raises(ModelError):
+        classifier.set_params(model=str(tmp_path / "none")).fit(TEXTS[:60], DATA["label"][:60])
+    assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     with pytest.raises(SettingError, match="cannot be used"):
         classifier.set_params(folder=tmp_path / "file").fit(TEXTS[:60], DATA["label"][:60])

@@ -58,9 +58,8 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         self, *, model: str | list[str] | None = None, budget: str | float = "15m", trials: int | None = None,
         repeats: int | None = None, strategy: str = "auto", adaptation: str | list[str] | None = None,
         space: str | dict[str, Any] | None = None, validation: float | None = None, test: float = 0.05,
-        l2: float | None = None,
-        random_state: Any = None, device: str = "auto", threads: int | None = None, stack: int | None = None,
-        folder: str | Path | None = None, verbose: bool = False,
+        l2: float | None = None, random_state: Any = None, device: str = "auto", threads: int | None = None,
+        stack: int | None = None, folder: str | Path | None = None, verbose: bool = False,
     ) -> None:  # fmt: skip
         self.model = model
         self.budget = budget
@@ -184,7 +183,7 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         if self.space is not None:
             raise SettingError(
                 "adaptation and space are both given.",
-                "Name the adaptation in the space, and leave the other.",
+                "Name the adaptation in the space alone.",
             )
         return narrowed(
             self.model, self.adaptation, inputs.kind, num_examples=len(inputs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -75,7 +76,15 @@ class RunModel:
         told, progress = Settings.parse(settings), Lines() if verbose else None
         if folder is not None:
             out = _new_folder(Path(folder))
-            return cls(tune(told.model_copy(update={"out": str(out)}), data=data, progress=progress), None)
+            try:
+                return cls(
+                    tune(told.model_copy(update={"out": str(out)}), data=data, progress=progress), None
+                )
+            except BaseException:
+                # Of a run that began, what there is stays.
+                with contextlib.suppress(OSError):
+                    out.rmdir()
+                raise
         scratch = Path(tempfile.mkdtemp(prefix=SCRATCH))
         try:
             told = told.model_copy(update={"out": str(scratch / "run")})
@@ -84,9 +93,7 @@ class RunModel:
             _remove(scratch, os.getpid())
             if isinstance(error, RunError):
                 # Its own advice is to go on with the run, which is gone.
-                raise RunError(
-                    error.message, "Give a larger budget, or a folder to keep the run in."
-                ) from None
+                raise RunError(error.message, "Give a larger budget, or a folder to keep runs in.") from None
             raise
         _drop_what_resuming_needs(RunFolder(scratch / "run"))
         return model
