@@ -177,9 +177,11 @@ class Engine:
             yield Report(order.trial, self._epoch(order.trial), status, seconds=seconds, reason=reason)
 
     def begin(
-        self, order: Order, *, halt: Callable[[], str | None] = never, lessons: Mapping[int, Lesson] = NONE
-    ) -> tuple[Setting, Stack]:
-        """A trial's training for a caller that takes it forward, to look at its weights between steps.
+        self, orders: Sequence[Order], *, halt: Callable[[], str | None] = never,
+        lessons: Mapping[int, Lesson] = NONE,
+    ) -> tuple[Setting, Stack]:  # fmt: skip
+        """A training of trials of one structure for a caller that takes it forward, to look at their weights
+        or outputs on the way.
 
         Nothing is reported of it nor kept; weights are to go through `Setting.whole` before they are.
 
@@ -187,9 +189,15 @@ class Engine:
             Halted: ``halt`` gave a reason while frozen outputs were computed.
             ModelError: The architecture has not what the recipe asks for.
         """
-        recipe = order.recipe
-        setting = self._setting([recipe], self._depths([order])[recipe.model], halt, _of([order], lessons))
-        return setting, setting.stack([setting.live(order)])
+        recipes = [order.recipe for order in orders]
+        also = self._depths(orders)[recipes[0].model]
+        setting = self._setting(recipes, also, halt, _of(orders, lessons))
+        return setting, setting.stack([setting.live(order) for order in orders])
+
+    def know(self, other: Engine) -> None:
+        """Takes over what another measured of the same models on this machine."""
+        self.cost, self.sizing = other.cost, other.sizing
+        self._met, self._blocks = set(other._met), dict(other._blocks)
 
     def holds(self, trial: int, epoch: int) -> bool:
         """Whether a trial was left at this epoch and can go on from there."""
@@ -206,7 +214,7 @@ class Engine:
             self._inherited[trial] = {name: value.clone() for name, value in state.weights.items()}
 
     def start_from(self, trial: int, weights: dict[str, torch.Tensor]) -> None:
-        """Lets a trial start from weights as `Checkpoints.load` gives them, of the same model and adaptation."""
+        """Lets a trial start from weights as `Checkpoints.load` gives them, of the same kind."""
         self._inherited[trial] = {name: value.clone() for name, value in weights.items()}
 
     def retrace(
