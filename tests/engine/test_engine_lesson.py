@@ -1,4 +1,4 @@
-"""Trials that learn from a resample, from weighted rows or from a teacher: alone as in a stack, on every path."""
+"""Trials that learn from resampled or weighted rows, or a teacher: alone as in a stack, on every path."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ class Lesson:
     """Goes with an order, and is given again when the trial goes on.
 
     Attributes:
-        rows: (n,) training rows that an epoch goes through, with repeats, such as a bootstrap resample's; None
-            for each row once. There are as many as training rows, so that an epoch has its steps.
+        rows: (n,) training rows that an epoch goes through, with repeats, such as a bootstrap resample's;
+            None for each row once. There are as many as training rows, so that an epoch has its steps.
         weights: (n,) what each training row counts in the loss, at least 0 and 1 on the whole; None for 1
             each.
         teacher: n arrays of outputs, one a training row, that the trial is to come close to; None for none.

@@ -18,7 +18,7 @@ def divergence(kind: str, logits: torch.Tensor, said: torch.Tensor, temperature:
     """How far answers lie from a teacher's, 0 where they are equal or it says nothing.
 
     For classes the Kullback-Leibler divergence from the teacher's probabilities, both at a temperature, times
-    its square, so that gradients keep their size whatever it is (Hinton, Vinyals & Dean 2015, section 2.1);
+    its square, so that gradients keep their size whatever it is (Hinton, Vinyals & Dean 2015, section 2);
     for labels the mean of that over the labels, for numbers the squared difference.
 
     Args:
