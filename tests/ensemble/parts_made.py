@@ -39,8 +39,9 @@ PROBE = RECIPE.model_copy(
 
 
 def animals(rows: int, seed: int = 0) -> pd.DataFrame:
-    """Texts whose label is the animal in them, and what one word says where there is none: a linear head on the
-    mean over words is seldom right about both.
+    """Texts whose label is the animal in them, or what one word says where there is none.
+
+    A linear head on the mean over words is seldom right about both.
     """
     frame = sets.sentences(rows, seed)
     texts = frame["text"]

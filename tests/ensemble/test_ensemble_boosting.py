@@ -111,6 +111,9 @@ def test_a_shrinkage_is_what_it_is_alone() -> None:
     for index, shrinkage in enumerate((0.1, 0.5)):
         _, one, _, _ = boosted(values, (shrinkage,), stages=4)
         torch.testing.assert_close(both.losses[:, index], one.losses[:, 0], rtol=1e-7, atol=1e-9)
+    # Of the same first stage less is taken.
+    first = both.losses[0] - both.losses[1]
+    assert 0 < first[0] < 0.5 * first[1]
 
 
 def test_it_is_shipped_as_one_network(tiny_model: Model, tmp_path: Path) -> None:
