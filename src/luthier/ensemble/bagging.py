@@ -13,7 +13,7 @@ from luthier.ensemble.base import Average, Candidate
 from luthier.ensemble.bench import Bench, Plan, Refused
 from luthier.ensemble.ways import Context
 
-# Below this a mean is hardly steadier than what it is of.
+# Below this a mean is hardly steadier than what it is of; fewer only where no more parts are wanted.
 FEWEST = 3
 
 
@@ -32,14 +32,14 @@ def bagging(context: Context) -> Candidate | None:
         if not context.ranked:
             raise Refused("no trial came to its end")
         recipe = context.ranked[0].recipe
-        count = bench.affordable(recipe, context.parts)
-        if count < FEWEST:
-            raise Refused(f"time is left for {count} trainings of the best recipe, {FEWEST} at least")
+        count, fewest = bench.affordable(recipe, context.parts), max(2, min(FEWEST, context.parts))
+        if count < fewest:
+            raise Refused(f"time is left for {count} trainings of the best recipe, and it takes {fewest}")
         rows = len(context.engine.inputs.frames["train"])
         seeds = [bench.seed(index) for index in range(count)]
         plans = [Plan(recipe, seed, Lesson(rows=resample(rows, seed))) for seed in seeds]
         parts = [part for part in bench.train(plans) if part is not None]
-        if len(parts) < FEWEST:
+        if len(parts) < fewest:
             raise Refused(f"{len(parts)} of {count} trainings came to their end")
         answers = [bench.answers(part) for part in parts]
         combination = Average((1 / len(parts),) * len(parts))
