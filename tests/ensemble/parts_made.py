@@ -17,7 +17,7 @@ from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.engine import Engine
 from luthier.engine.inputs import Inputs
 from luthier.engine.kept import KeptOutputs
-from luthier.ensemble.base import Candidate
+from luthier.ensemble.base import Average, Candidate
 from luthier.ensemble.ways import Context
 from luthier.models import source
 from luthier.recipe import Recipe
@@ -26,6 +26,7 @@ from luthier.tasks import registry
 from luthier.trial import Order
 
 RECIPE = Recipe(model="tiny", learning_rate=3e-3, batch_size=8, epochs=2, head_dropout=0.1)
+MEAN = Average((1.0,))
 PROBE = RECIPE.model_copy(
     update={
         "adaptation": "probe",

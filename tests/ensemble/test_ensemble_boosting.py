@@ -145,6 +145,29 @@ def test_numbers_take_it_too_and_from_no_head_at_all(tiny_model: Model, tmp_path
         assert "no stage did better" in said[0] and not parts_made.numbers(engine)
 
 
+def test_where_a_linear_head_has_no_room_it_starts_from_the_majority(
+    tiny_model: Model, tmp_path: Path
+) -> None:
+    def firsts(rows: int, seed: int) -> pd.DataFrame:
+        frame = made.sentences(rows, seed)
+        frame["label"] = [made.WORDS[at % 10] for at in range(rows)]
+        frame["text"] = [
+            f"{label} {label} {text}" for label, text in zip(frame["label"], frame["text"], strict=True)
+        ]
+        return frame
+
+    engine = parts_made.engine(tmp_path, tiny_model("bert"), firsts(200, 0), firsts(100, 1))
+    trials = parts_made.finished(engine, [parts_made.PROBE])
+    context, _ = parts_made.context(engine, trials)
+    candidate = parts_made.check(engine, boosting(context))
+    prior = engine.task.majority(engine.inputs.targets("train"), context.targets)
+    assert parts_made.loss(engine, candidate.validation) < parts_made.loss(engine, prior) - 0.2
+    # As many units as the vectors are wide, stages alone.
+    state = parts_made.weights(engine, candidate)
+    used = int((state["head.classifier.weight"].abs().sum(dim=0) > 0).sum())
+    assert used % 8 == 0 and 0 < used <= 32 == len(state["head.dense.weight"])
+
+
 def test_tagging_is_refused_and_so_is_no_time(tiny_model: Model, tmp_path: Path) -> None:
     engine = parts_made.engine(tmp_path, tiny_model("bert"), made.sentences(48), made.sentences(24, 1))
     context, said = parts_made.context(engine, parts_made.finished(engine, [parts_made.PROBE]), seconds=0.0)
