@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import made
 from luthier.engine.train import never
+from luthier.ensemble.bench import Bench
 from luthier.ensemble.boosting import boosting
 from luthier.ensemble.stages import Boosted, Hidden, Rows, boost
 from luthier.tasks.base import Columns, Task
@@ -166,6 +167,21 @@ def test_where_a_linear_head_has_no_room_it_starts_from_the_majority(
     state = parts_made.weights(engine, candidate)
     used = int((state["head.classifier.weight"].abs().sum(dim=0) > 0).sum())
     assert used % 8 == 0 and 0 < used <= 32 == len(state["head.dense.weight"])
+
+
+def test_without_a_head_and_time_for_one_it_is_refused(
+    tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = parts_made.engine(tmp_path, tiny_model("bert"), made.sentences(24), made.sentences(16, 1))
+    trials = parts_made.finished(engine, [parts_made.RECIPE.model_copy(update={"epochs": 1})])
+    context, said = parts_made.context(engine, trials)
+    monkeypatch.setattr(Bench, "affordable", lambda *_, **__: 0)
+    assert boosting(context) is None and "no linear head was at hand" in said[0]
+    monkeypatch.undo()
+    monkeypatch.setattr(Bench, "judging_seconds", lambda *_: 60.0)
+    context, said = parts_made.context(engine, trials, seconds=100.0)
+    assert boosting(context) is None and "frozen features take 120 s" in said[0]
+    assert not parts_made.numbers(engine)
 
 
 def test_tagging_is_refused_and_so_is_no_time(tiny_model: Model, tmp_path: Path) -> None:

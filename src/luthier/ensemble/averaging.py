@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from luthier.data.findings import counted
 from luthier.engine.group import explain
 from luthier.engine.setting import Setting
 from luthier.engine.state import Diverged, Halted
@@ -80,7 +81,7 @@ def swa(context: Context) -> Candidate | None:
         mean = Running(1.0)
         setting = _along(bench, order, [mean], POINTS, first=True)
         (part,), (outputs,) = _judged(bench, setting, recipe, order.seed, [mean])
-        note = f"the mean of the weights along {recipe.epochs} epochs from trial {best.trial} on"
+        note = f"the mean of the weights along {counted(recipe.epochs, 'epoch')} from trial {best.trial} on"
         return bench.candidate([part], Average((1.0,)), outputs, note)
     return None
 
@@ -115,7 +116,7 @@ def _along(
         Refused: Time does not suffice, or the training fails.
     """
     if not bench.affordable(order.recipe, 1):
-        raise Refused(f"no time is left for {order.recipe.epochs} more epochs of the best recipe")
+        raise Refused(f"no time is left for {counted(order.recipe.epochs, 'epoch')} of the best recipe")
     try:
         setting, stack = bench.engine.begin(order, halt=bench.stop)
         if first:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from luthier.data.findings import counted
 from luthier.engine.heads import BIAS, WEIGHT
 from luthier.engine.prefix import Features
 from luthier.ensemble.base import Average, Candidate, Part
@@ -39,7 +40,11 @@ def boosting(context: Context) -> Candidate | None:
         part = linear(bench)
         if part is None:
             raise Refused("no linear head was at hand, or could be trained in time")
-        train, validation = (_features(bench, part, name) for name in ("train", "validation"))
+        splits = ("train", "validation")
+        seconds = sum(bench.judging_seconds(part.recipe, name) for name in splits)
+        if seconds > context.left:
+            raise Refused(f"frozen features take {seconds:.0f} s, {max(0, context.left):.0f} s are left")
+        train, validation = (_features(bench, part, name) for name in splits)
         begin = _begin(bench, part, train)
         width = train.values.shape[1]
         room = (width - begin.units) // UNITS
@@ -50,11 +55,12 @@ def boosting(context: Context) -> Candidate | None:
             shrinkages=SHRINKAGES, units=UNITS, stages=min(STAGES, room), seed=bench.seed(1), stop=bench.stop,
         )  # fmt: skip
         if not result.stages:
-            raise Refused("no stage did better on validation than the linear head alone")
+            raise Refused("no stage did better on validation than what it starts from")
         made = bench.saved(_recipe(part.recipe), part.seed, _state(result.network.padded(width)))
         return bench.candidate(
             [made], Average((1.0,)), bench.answers(made),
-            f"{result.stages} stages of {UNITS} units, shrinkage {result.shrinkage:g}, on a linear head",
+            f"{counted(result.stages, 'stage')} of {UNITS} units, shrinkage {result.shrinkage:g}, on "
+            + ("a linear head" if begin.units else "what the majority says"),
         )  # fmt: skip
     return None
 

@@ -1,4 +1,7 @@
-"""Distillation: one network of the best recipe, trained to say what an ensemble says."""
+"""Distillation: one network of the best recipe, trained to say what an ensemble says.
+
+The loss is the task's (`luthier.tasks.soft`); the training is the engine's.
+"""
 
 from __future__ import annotations
 

@@ -43,6 +43,9 @@ def linear(bench: Bench) -> Part | None:
     kept = next((trial for trial in bench.kept() if is_linear(trial.recipe)), None)
     if kept is not None:
         return Part(kept.recipe, kept.seed, kept.trial)
-    plans = [Plan(recipe, bench.seed(0)) for recipe in recipes(bench)]
+    found = recipes(bench)
+    if not bench.affordable(found[0], len(found)):
+        return None
+    plans = [Plan(recipe, bench.seed(0)) for recipe in found]
     parts = [part for part in bench.train(plans) if part is not None]
     return max(parts, key=lambda part: bench.judged(bench.answers(part)), default=None)

@@ -1,9 +1,13 @@
-"""Snapshots: a training that goes through cycles of its rate, and leaves a network at each one's end."""
+"""Snapshots: a training that goes through cycles of its rate, and leaves a network at each one's end.
+
+Means of the weights along a training, instead of the answers, are in `averaging`.
+"""
 
 from __future__ import annotations
 
 import math
 
+from luthier.data.findings import counted
 from luthier.ensemble.base import Average, Candidate
 from luthier.ensemble.bench import Bench, Plan, Refused
 from luthier.ensemble.ways import Context
@@ -38,7 +42,7 @@ def snapshot(context: Context) -> Candidate | None:
         recipe = cycle(best)
         count = bench.affordable(recipe, min(SNAPSHOTS, context.parts) - 1, together=False)
         if count < 1:
-            raise Refused(f"no time is left for a cycle of {recipe.epochs} epochs")
+            raise Refused(f"no time is left for a cycle of {counted(recipe.epochs, 'epoch')}")
         parts = [context.part(best)]
         for index in range(count):
             start = context.engine.checkpoints.load(parts[-1].trial)
@@ -52,6 +56,7 @@ def snapshot(context: Context) -> Candidate | None:
         combination = Average((1 / len(parts),) * len(parts))
         return bench.candidate(
             parts, combination, combination.outputs(context.task, answers),
-            f"trial {best.trial} and {len(parts) - 1} cycles of {recipe.epochs} epochs from its weights",
+            f"trial {best.trial} and {counted(len(parts) - 1, 'cycle')} of {counted(recipe.epochs, 'epoch')} "
+            "from its weights",
         )  # fmt: skip
     return None
