@@ -1,4 +1,4 @@
-"""Trials that learn from a resample, from weighted rows or from a teacher: alone as in a stack, on every path."""
+"""Trials that learn from resampled or weighted rows, or a teacher: alone as in a stack, on every path."""
 
 from __future__ import annotations
 
@@ -76,14 +76,27 @@ def test_stacked_equals_alone(make_engine: Make, recipe: Recipe, adaptation: str
     assert len({round(curve[-1]["loss"], 9) for curve in stacked.values()}) == len(trials)
 
 
-def test_heads_in_closed_form_honour_rows_and_weights(
-    make_engine: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+class Nearer(TextClassification):
+    """A task that compares answers in a way of its own."""
+
+    def soft_loss(self, logits: torch.Tensor, said: torch.Tensor, *, temperature: float) -> torch.Tensor:
+        return ((logits - said) ** 4).sum(dim=-1) / temperature
+
+
+@pytest.mark.parametrize("kind", [TextClassification, Nearer])
+def test_heads_in_closed_form_honour_lessons(
+    make_engine: Make, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, kind: type[Task]
 ) -> None:
     recipe = recipe.model_copy(update={"adaptation": "probe", "head": "linear", "batch_size": 20})
-    given = {k: v for k, v in lessons().items() if v.teacher is None}
-    ours = curves(run(make_engine(**EXACT), recipe, given, [0, 1, 2, 3]))
-    monkeypatch.setattr(setting.heads, "supports", lambda *_: False)
-    assert_same(ours, curves(run(make_engine(**EXACT), recipe, given, [0, 1, 2, 3])))
+    given, trials = lessons(), [0, 1, 2, 3, 4, 5]
+    found = []
+    for closed in (True, False):
+        engine = make_engine(**EXACT)
+        engine.task.__class__ = kind
+        if not closed:
+            monkeypatch.setattr(setting.heads, "supports", lambda *_: False)
+        found.append(curves(run(engine, recipe, given, trials)))
+    assert_same(*found)
 
 
 @pytest.mark.parametrize("adaptation", ["probe", "full"])
@@ -197,6 +210,20 @@ def test_a_teacher_s_own_answers_cost_nothing_and_all_others_lead_to_them(
         other = (other - 0.2 * slope).detach().requires_grad_()
         last = task.soft_loss(other, laid, temperature=2.0).sum()
     assert last < 0.01 * first
+
+
+@pytest.mark.parametrize(("kind", "width"), TASKS[:3])
+def test_the_closed_form_is_the_derivative(kind: type[Task], width: int) -> None:
+    task = kind(Columns({"input": "text", "target": "label"}))
+    rng = torch.Generator().manual_seed(0)
+    logits, said = (torch.randn(2, 5, width, generator=rng, dtype=torch.float64) for _ in range(2))
+    temperatures = torch.tensor([1.0, 3.0], dtype=torch.float64).view(2, 1, 1)
+    losses, slopes = task.soft_gradient(logits, said, temperatures)
+    for trial, temperature in enumerate((1.0, 3.0)):
+        leaf = logits[trial].clone().requires_grad_()
+        expected = task.soft_loss(leaf, said[trial], temperature=temperature)
+        torch.testing.assert_close(losses[trial], expected.detach())
+        torch.testing.assert_close(slopes[trial], torch.autograd.grad(expected.sum(), leaf)[0])
 
 
 def test_words_that_a_teacher_did_not_read_teach_nothing() -> None:

@@ -214,7 +214,7 @@ class Engine:
             self._inherited[trial] = {name: value.clone() for name, value in state.weights.items()}
 
     def start_from(self, trial: int, weights: dict[str, torch.Tensor]) -> None:
-        """Lets a trial start from weights as `Checkpoints.load` gives them, of the same kind."""
+        """Lets a trial start from weights as checkpoints have them, of the same model and adaptation."""
         self._inherited[trial] = {name: value.clone() for name, value in weights.items()}
 
     def retrace(

@@ -123,7 +123,9 @@ class HeadStack:
         self._totals = torch.zeros(self.size, device=device, dtype=exact)
         self._ones = torch.ones(self.size, self._batch, device=device, dtype=dtype)
         self._even = self._ones.unsqueeze(-1) / self._batch
-        self._counts = lesson.counts([m.lesson for m in self._sorted], len(train), device, dtype)
+        lessons = [member.lesson for member in self._sorted]
+        self._counts = lesson.counts(lessons, len(train), device, dtype)
+        self._teachers = lesson.teachers(lessons, len(train), self._outputs, self._ones)
         self._learn = CompiledWhenItPays(self._update, self._changed, device, self._steps_left())
         self._step, self._seconds = 0, 0.0
         self._layout: _Layout | None = None
@@ -292,7 +294,9 @@ class HeadStack:
         targets = self._targets.index_select(0, indices)
         self._drop(counts)
         targets = targets.view(self.size, self._batch, *targets.shape[1:])
-        self._learn(targets, *self._shares(counts, indices), layout.plan[self._step - layout.first])
+        places = indices.view(self.size, self._batch)
+        said = None if self._teachers is None else self._teachers.said(places.long())
+        self._learn(targets, *self._shares(counts, places), layout.plan[self._step - layout.first], said)
         self._rules.taken += 1
         self._steps += 1
         self._step += 1
@@ -307,19 +311,20 @@ class HeadStack:
                 part = inputs if count == self._batch else inputs[:count]
                 part.mul_(self._noise.mask(row, (count, self._width), rate))
 
-    def _shares(self, counts: np.ndarray, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _shares(self, counts: np.ndarray, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(trials, batch) what each example counts, and (trials, batch, 1) its share of its trial's loss."""
         if self._counts is None and (counts == self._batch).all():
             return self._ones, self._even
         taken = torch.from_numpy(np.arange(self._batch) < counts[:, None]).to(self.device, self._even.dtype)
         if self._counts is not None:
-            taken = taken * self._counts.gather(1, indices.view(self.size, self._batch).long())
+            taken = taken * self._counts.gather(1, places.long())
         sizes = torch.from_numpy(counts).to(self.device, self._even.dtype).view(-1, 1, 1)
         return taken, taken.unsqueeze(-1) / sizes
 
     def _update(
-        self, targets: torch.Tensor, taken: torch.Tensor, shares: torch.Tensor, now: torch.Tensor
-    ) -> None:
+        self, targets: torch.Tensor, taken: torch.Tensor, shares: torch.Tensor, now: torch.Tensor,
+        said: torch.Tensor | None,
+    ) -> None:  # fmt: skip
         """The step itself: from the vectors at hand to the next weights. Nothing here depends on data."""
         inputs = self._inputs.view(self.size, self._batch, self._width)
         shape = (self.size, self._outputs, self._width)
@@ -329,6 +334,8 @@ class HeadStack:
         losses, slopes = self.task.gradient(
             logits, targets, label_smoothing=self._smoothing, class_weights=self._class_weights
         )
+        if self._teachers is not None and said is not None:
+            losses, slopes = self._teachers.join(self.task, logits, said, losses, slopes)
         summed = (losses * taken).sum(dim=1)
         slopes = slopes * shares
         gradients = torch.bmm(slopes.transpose(1, 2), inputs).flatten(1)

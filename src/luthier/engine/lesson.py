@@ -19,8 +19,8 @@ class Lesson:
     """Goes with an order, and is given again when the trial goes on.
 
     Attributes:
-        rows: (n,) training rows that an epoch goes through, with repeats, such as a bootstrap resample's; None
-            for each row once. There are as many as training rows, so that an epoch has its steps.
+        rows: (n,) training rows that an epoch goes through, with repeats, such as a bootstrap resample's;
+            None for each row once. There are as many as training rows, so that an epoch has its steps.
         weights: (n,) what each training row counts in the loss, at least 0 and 1 on the whole; None for 1
             each.
         teacher: n arrays of outputs, one a training row, that the trial is to come close to; None for none.
@@ -63,7 +63,8 @@ class Lesson:
         """
         if self.teacher is None:
             return true
-        said = task.laid_out([self.teacher[index] for index in indices], targets).to(logits.device)
+        said = task.laid_out([self.teacher[index] for index in indices], targets)
+        said = said.to(logits.dtype).to(logits.device)
         taught = task.soft_loss(logits, said, temperature=self.temperature)
         return (1 - self.mix) * true + self.mix * taught
 
@@ -79,3 +80,45 @@ def counts(
         if lesson is not None and lesson.weights is not None:
             row[:] = lesson.weights
     return torch.from_numpy(table).to(device, dtype)
+
+
+class Teachers:
+    """The teachers of heads that train together on vectors at hand; a trial without one has a mix of 0.
+
+    Args:
+        lessons: The trials'.
+        rows: Training rows.
+        outputs: Size of the logits.
+        like: Gives device and type.
+    """
+
+    def __init__(self, lessons: Sequence[Lesson | None], rows: int, outputs: int, like: torch.Tensor) -> None:
+        self._said = like.new_zeros(len(lessons), rows, outputs)
+        self._mix = like.new_zeros(len(lessons), 1)
+        self._temperature = like.new_ones(len(lessons), 1, 1)
+        self._trials = torch.arange(len(lessons), device=like.device).unsqueeze(1)
+        for trial, lesson in enumerate(lessons):
+            if lesson is not None and lesson.teacher is not None:
+                self._said[trial] = torch.from_numpy(np.stack(lesson.teacher)).to(like)
+                self._mix[trial], self._temperature[trial] = lesson.mix, lesson.temperature
+
+    def said(self, indices: torch.Tensor) -> torch.Tensor:
+        """(trials, batch, outputs) what the teachers say of (trials, batch) rows."""
+        return self._said[self._trials, indices]
+
+    def join(
+        self, task: Task, logits: torch.Tensor, said: torch.Tensor, losses: torch.Tensor, slopes: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`Task.gradient`'s (trials, batch) losses and slopes, with the teachers' share."""
+        taught, toward = task.soft_gradient(logits, said, self._temperature)
+        own, mix = (1 - self._mix).unsqueeze(-1), self._mix.unsqueeze(-1)
+        return (1 - self._mix) * losses + self._mix * taught, own * slopes + mix * toward
+
+
+def teachers(
+    lessons: Sequence[Lesson | None], rows: int, outputs: int, like: torch.Tensor
+) -> Teachers | None:
+    """The trials' teachers; None where none has one. Arguments as for `Teachers`."""
+    if all(lesson is None or lesson.teacher is None for lesson in lessons):
+        return None
+    return Teachers(lessons, rows, outputs, like)

@@ -152,7 +152,6 @@ class Setting:
         return (
             self.cached
             and self.depth == 0
-            and all(lesson.teacher is None for lesson in self.lessons.values())
             and all(heads.supports(recipe, self.form, self.task) for recipe in self.recipes)
         )
 

@@ -13,11 +13,9 @@ import pandas as pd
 import torch
 from scipy.special import log_expit, log_softmax, logsumexp
 
-from luthier.tasks import soft
+from luthier.tasks.soft import SoftTargets
 
 Modality = Literal["text", "image"]
-# The target of a token that is no word's first, as in `Batch`.
-_NOT_COUNTED = -100
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Examples(Protocol):
         ...
 
 
-class Task(ABC):
+class Task(SoftTargets, ABC):
     """One kind of problem: columns, preprocessing, head, loss, metrics, decoding.
 
     A task object is fitted to one dataset's labels by `fit`, and is restored from `state` by `from_state`.
@@ -277,37 +275,6 @@ class Task(ABC):
             )
             (slope,) = torch.autograd.grad(found.sum(), logits)
         return found.detach(), slope
-
-    def soft_loss(self, logits: torch.Tensor, said: torch.Tensor, *, temperature: float) -> torch.Tensor:
-        """How far each example's answer lies from another network's; 0 where that says nothing.
-
-        Args:
-            logits: As in `loss`.
-            said: The other's outputs, as `laid_out` gives them.
-            temperature: See `luthier.tasks.soft.divergence`.
-
-        Returns:
-            (batch,) losses, for tagging the mean over the words that the other answers.
-        """
-        losses = soft.divergence(self.target_kind, logits, said, temperature)
-        if self.level == "example":
-            return losses
-        answered = (~torch.isnan(said).any(dim=-1)).sum(dim=-1)
-        return losses.sum(dim=-1) / answered.clamp(min=1).to(losses.dtype)
-
-    def laid_out(self, outputs: Sequence[np.ndarray], targets: torch.Tensor) -> torch.Tensor:
-        """Outputs of a batch's examples in the shape of its logits: what `outputs` cut, undone.
-
-        Args:
-            outputs: Of these examples; for tagging of as many words as another network read.
-            targets: The batch's.
-
-        Returns:
-            Shaped like logits, float32; NaN where nothing was said.
-        """
-        if self.level == "token":
-            return soft.at_words(outputs, targets.cpu() != _NOT_COUNTED)
-        return torch.from_numpy(np.stack(outputs).astype(np.float32))
 
     @abstractmethod
     def class_weights(self, targets: list[np.ndarray]) -> torch.Tensor | None:
