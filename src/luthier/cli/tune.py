@@ -65,9 +65,11 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="KIND",
-            help="Compare with majority, classical, probe or scratch; repeatable; all if not given.",
+            help="Compare with majority, classical, probe, neighbours or scratch; repeatable; all if not "
+            "given.",
         ),
     ] = None,
+    slice_: o.Slice = None,
     keep: Annotated[int | None, typer.Option(help="Trials whose checkpoints are kept (3).")] = None,
     store: Annotated[str | None, typer.Option(help="Database URL of the study.")] = None,
     device: o.Device = None,
@@ -83,8 +85,8 @@ def tune(
     settings = o.gather(
         data, column, task=task, target=target, group=group, split_column=split_column, model=model,
         budget=budget, trials=trials, repeats=repeats, strategy=strategy, space=space, out=out, name=name,
-        seed=seed, validation=validation, test=test, drop_leaks=drop_leaks, baselines=baseline, keep=keep,
-        store=store, objectives=objective, constraints=constraint, device=device, threads=threads,
+        seed=seed, validation=validation, test=test, drop_leaks=drop_leaks, baselines=baseline, slices=slice_,
+        keep=keep, store=store, objectives=objective, constraints=constraint, device=device, threads=threads,
         stack=stack,
     )  # fmt: skip
     from luthier.cli.output import print_result

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from luthier.data.duplicates import near_duplicates
+from luthier.data.duplicates import input_texts, near_duplicates, normalise
 from luthier.data.findings import Finding, counted, some
+from luthier.data.images import inspect
 
 _ORDER = ("train", "validation", "test")
 
@@ -55,6 +58,31 @@ def find_leaks(
                 findings.append(_leak("near-leak", pairs, later, earlier, what))
             open_[hits] = False
     return findings
+
+
+def seen_before(
+    earlier: pd.DataFrame, later: pd.DataFrame, columns: str | list[str], kind: str, root: Path
+) -> np.ndarray:
+    """Which rows of a split stand, or nearly stand, in another.
+
+    Args:
+        earlier: The rows to look in, such as those of training.
+        later: (n) rows to look for.
+        columns: Input column(s).
+        kind: ``image``: images that show the same pixels; otherwise equal and nearly equal texts.
+        root: Folder that relative file names in the frames are resolved against.
+
+    Returns:
+        (n,) bool.
+    """
+    if kind == "image":
+        (name,) = [columns] if isinstance(columns, str) else columns
+        digests = {one.digest for one in inspect(list(earlier[name]), root) if one.digest is not None}
+        return np.array([one.digest in digests for one in inspect(list(later[name]), root)], dtype=bool)
+    known, asked = input_texts(earlier, columns), input_texts(later, columns)
+    keys = {normalise(text) for text in known} - {""}
+    equal = np.array([normalise(text) in keys for text in asked], dtype=bool)
+    return equal | (near_duplicates(known, asked) >= 0)
 
 
 def _leak(code: str, pairs: list[tuple[int, int]], later: str, earlier: str, what: str) -> Finding:

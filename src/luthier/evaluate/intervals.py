@@ -78,7 +78,7 @@ def resampled_totals(statistics: np.ndarray, *, resamples: int = RESAMPLES, seed
     return totals
 
 
-def wilson(successes: float, n: int) -> Interval:
+def wilson(successes: float, n: float) -> Interval:
     """Wilson's score interval (1927) of a proportion at 95%; sensible also where all or none of ``n``
     succeeded."""
     share = successes / n

@@ -1,9 +1,29 @@
-"""Suspects: rows whose label is likely a mistake."""
+"""Suspects: rows whose label is likely a mistake, by confident learning.
+
+Where the probabilities of a split come from lives in `luthier.run.suspects`.
+"""
 
 from __future__ import annotations
 
+import time
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from luthier.tasks.base import Task
+
+LEAST = 20
+"""Rows of a split below which nothing is said of it."""
+FOLDS = 5
+LARGEST = 5_000
+"""Training rows that are looked at, a random choice: beyond, a linear model in folds takes minutes."""
+TEXT_LIMIT = 600
+"""Characters of an input that are kept."""
+COLUMNS = ["split", "row", "input", "given", "suggested", "quality"]
 
 
 @dataclass
@@ -44,11 +64,13 @@ class Suspects:
         rows: The likeliest, worst first.
         found: How many were found in all, by split.
         share: Their share of all rows looked at.
+        note: What was not looked at, and why.
     """
 
     rows: list[Suspect]
     found: dict[str, int]
     share: float
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -58,3 +80,161 @@ class Suspects:
     def from_json(cls, values: dict[str, Any]) -> Suspects:
         """What `to_json` wrote."""
         return cls(**values | {"rows": [Suspect.from_json(row) for row in values["rows"]]})
+
+    def table(self) -> pd.DataFrame:
+        """One row a suspect."""
+        return pd.DataFrame([row.to_json() for row in self.rows], columns=COLUMNS)
+
+
+@dataclass
+class Looked:
+    """Rows whose labels are looked at.
+
+    Attributes:
+        split: Where they are.
+        frame: The n rows.
+        targets: n arrays.
+        shares: (n, classes) probabilities from a model that was not trained on the row; NaN in rows that none
+            was asked about.
+    """
+
+    split: str
+    frame: pd.DataFrame
+    targets: Sequence[np.ndarray]
+    shares: np.ndarray
+
+
+def find_suspects(task: Task, parts: Sequence[Looked], note: str = "") -> Suspects | None:
+    """Rows whose label is likely a mistake (confident learning, Northcutt, Jiang & Chuang 2021).
+
+    How many labels of a split are wrong is estimated from its confident joint (their section 3.1), by the
+    cleanlab package; so many of the rows with the least probability of their given label are suspects, as far
+    as the model would say something else.
+
+    Args:
+        task: The fitted task.
+        parts: Splits, each judged by itself.
+        note: What was not looked at.
+
+    Returns:
+        All suspects, the likeliest first; None for tasks whose answer is not one class, and where no split
+        has 20 rows and two classes.
+    """
+    if task.target_kind != "class":
+        return None
+    found: dict[str, int] = {}
+    rows: list[Suspect] = []
+    looked = 0
+    for part in parts:
+        classes = np.asarray(part.targets, dtype=np.int64)
+        at = np.flatnonzero((classes >= 0) & np.isfinite(part.shares).all(axis=1))
+        if len(at) < LEAST or len(np.unique(classes[at])) < 2:
+            continue
+        suspects = at[_issues(classes[at], part.shares[at])]
+        looked += len(at)
+        found[part.split] = len(suspects)
+        rows += _told(task, part, classes, suspects)
+    if not looked:
+        return None
+    rows.sort(key=lambda row: row.quality)
+    return Suspects(rows, found, len(rows) / looked, note)
+
+
+def shares(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, classes) probabilities of logits."""
+    from scipy.special import softmax
+
+    return np.asarray(softmax(np.stack([np.asarray(row, dtype=np.float64) for row in outputs]), axis=1))
+
+
+def out_of_fold(
+    features: np.ndarray,
+    targets: Sequence[np.ndarray],
+    classes: int,
+    *,
+    groups: Any | None = None,
+    seconds: float = 10.0,
+    seed: int = 0,
+) -> tuple[np.ndarray, str]:
+    """Probabilities for training rows, each from a logistic regression that did not see the row.
+
+    Args:
+        features: (n, width).
+        targets: n class indices; negative ones are left out.
+        classes: How many there are.
+        groups: (n,) keys; rows of a group are in one fold.
+        seconds: No fold is begun once so many have passed.
+        seed: Of the choice of rows and folds.
+
+    Returns:
+        (n, classes), NaN in rows without a label and those left out; and what was left out, in a sentence.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    started = time.perf_counter()
+    found = np.full((len(targets), classes), np.nan)
+    truths = np.asarray(targets, dtype=np.int64)
+    known = np.flatnonzero(truths >= 0)
+    generator = np.random.default_rng(seed)
+    at = np.sort(generator.choice(known, LARGEST, replace=False)) if len(known) > LARGEST else known
+    if len(at) < LEAST or len(np.unique(truths[at])) < 2:
+        return found, "The training labels were not looked at: there are too few."
+    keys = None if groups is None else np.asarray(groups).astype(str)[at]
+    split = (StratifiedKFold if keys is None else StratifiedGroupKFold)(
+        FOLDS, shuffle=True, random_state=seed
+    )
+    with warnings.catch_warnings():
+        # Classes with fewer rows than folds; and a hundred iterations are enough to tell what is odd.
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for learnt, asked in split.split(features[at], truths[at], keys):
+            if time.perf_counter() - started > seconds:
+                break
+            if len(np.unique(truths[at[learnt]])) < 2:
+                continue
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=100, tol=1e-3))
+            model.fit(features[at[learnt]], truths[at[learnt]])
+            said = np.zeros((len(asked), classes))
+            said[:, model.classes_] = model.predict_proba(features[at[asked]])
+            found[at[asked]] = said
+    looked = int(np.isfinite(found).all(axis=1).sum())
+    left = len(known) - looked
+    return found, f"{looked:,} of {len(known):,} training rows were looked at." if left else ""
+
+
+def _issues(classes: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """(n,) bool."""
+    from cleanlab.filter import find_label_issues
+
+    # Every class must be there for cleanlab: those that no row has are folded away.
+    present, labels = np.unique(classes, return_inverse=True)
+    kept = np.maximum(shares[:, present], 1e-12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrong = find_label_issues(
+            labels, kept / kept.sum(axis=1, keepdims=True), filter_by="low_self_confidence", n_jobs=1
+        )
+    return np.asarray(wrong, dtype=bool) & np.asarray(shares.argmax(axis=1) != classes)
+
+
+def _told(task: Task, part: Looked, classes: np.ndarray, suspects: np.ndarray) -> list[Suspect]:
+    if not len(suspects):
+        return []
+    names = task.label_names
+    numbers = part.frame["__row__"].to_numpy() if "__row__" in part.frame else np.arange(len(part.frame))
+    shown = task.show(part.frame.iloc[suspects])
+    return [
+        Suspect(
+            split=part.split,
+            row=int(numbers[at]),
+            input=text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT] + "…",
+            given=names[classes[at]],
+            suggested=names[int(part.shares[at].argmax())],
+            quality=float(part.shares[at, classes[at]]),
+        )
+        for at, text in zip(suspects, shown, strict=True)
+    ]

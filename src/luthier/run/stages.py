@@ -192,7 +192,7 @@ class Run:
         frames = self.prepared.dataset.splits
         share = len(frames["test"]) / len(frames["train"])
         forward = self.probe and engine.epoch_seconds(self.probe.recipe)
-        networks = 3
+        networks = 3 + ("neighbours" in self.prepared.settings.baselines)
         return CLOSING_SECONDS + networks * share * (forward or 0.0)
 
     def _scratch_seconds(self, engine: Engine, best: Finished | None) -> float:
@@ -214,7 +214,7 @@ class Run:
         """Saves, judges and tells. An interrupted run skips the baselines that would have to be trained."""
         task = engine.task
         prover = Prover(self.prepared, engine, self.folder)
-        form = prover.save(best)
+        form = prover.save(best, self.watch.note)
         stopped = interrupt.reason() is not None
 
         def scratch_seconds() -> float:
@@ -227,6 +227,7 @@ class Run:
             probe=self.probe,
             usual=self._usual(best.recipe.model),
             scratch_seconds=scratch_seconds,
+            spent=self.clock.spent,
             halt=interrupt.reason,
             on_step=self._step,
             say=self.watch.note,
