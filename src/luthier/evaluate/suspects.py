@@ -218,7 +218,7 @@ def _issues(classes: np.ndarray, shares: np.ndarray) -> np.ndarray:
         wrong = find_label_issues(
             labels, kept / kept.sum(axis=1, keepdims=True), filter_by="low_self_confidence", n_jobs=1
         )
-    return np.asarray(wrong, dtype=bool) & np.asarray(shares.argmax(axis=1) != classes)
+    return np.asarray(np.logical_and(wrong, shares.argmax(axis=1) != classes))
 
 
 def _told(task: Task, part: Looked, classes: np.ndarray, suspects: np.ndarray) -> list[Suspect]:

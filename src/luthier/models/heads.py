@@ -117,9 +117,9 @@ def divide(head: nn.Module, temperature: float) -> None:
     if layer is None:
         raise ModelError("The head ends in no linear layer that a temperature could be part of.")
     with torch.no_grad():
-        layer.weight /= temperature
+        layer.weight.div_(temperature)
         if layer.bias is not None:
-            layer.bias /= temperature
+            layer.bias.div_(temperature)
 
 
 def build(form: str, width: int, outputs: int, *, dropout: float, config: Any, seed: int) -> nn.Sequential:
