@@ -126,6 +126,34 @@ def metric_intervals(
     return intervals
 
 
+def score_interval(
+    statistics: np.ndarray,
+    scores: Callable[[np.ndarray], np.ndarray],
+    *,
+    groups: Any | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """The 95% interval of one score, as `metric_intervals` gives it; quicker where scores come many at once.
+
+    Args:
+        statistics: (n, j) per-example statistics.
+        scores: Scores from summed statistics: (..., j) to (...).
+        groups: As in `metric_intervals`.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
+    """
+    units = group_sums(statistics, groups)
+    if len(units) < 2:
+        return UNKNOWN
+    values = scores(resampled_totals(units, resamples=resamples, seed=seed))
+
+    def summarise(totals: np.ndarray) -> dict[str, float]:
+        return {"score": float(scores(totals[None])[0])}
+
+    return _near_the_edge(units, values, "score", summarise) or _percentiles(values)
+
+
 def paired_difference(
     first: np.ndarray,
     second: np.ndarray,

@@ -19,10 +19,10 @@ from luthier.evaluate.intervals import (
     UNKNOWN,
     Interval,
     group_sums,
-    metric_intervals,
     number,
     pair,
     resampled_totals,
+    score_interval,
 )
 from luthier.tasks.base import Task
 
@@ -227,9 +227,7 @@ def _by_class(
         part = Slice("class", str(name), int(inside.sum()), float(_recall(own.sum(axis=0))))
         if part.n >= FEW:
             keys = None if groups is None else groups[inside]
-            part.interval = metric_intervals(
-                own[inside], lambda totals: {"recall": float(_recall(totals))}, groups=keys, seed=seed
-            )["recall"]
+            part.interval = score_interval(own[inside], _recall, groups=keys, seed=seed)
             rest = together - own
             if (rest[:, 1] > 0).sum() >= FEW:
                 known = together[:, 1] > 0
@@ -340,10 +338,8 @@ def _value(task: Task, totals: np.ndarray) -> float:
 
 
 def _interval(task: Task, statistics: np.ndarray, groups: np.ndarray | None, seed: int) -> Interval:
-    found = metric_intervals(
-        statistics, lambda totals: {"value": _value(task, totals)}, groups=groups, seed=seed
-    )
-    return found.get("value", UNKNOWN)
+    low, high = score_interval(statistics, task.scores, groups=groups, seed=seed)
+    return (low, high) if task.maximize else (-high, -low)
 
 
 def _recall(totals: np.ndarray) -> np.ndarray:
