@@ -41,7 +41,7 @@ def evaluate(
     units = "" if evaluation.groups is None else f" in {evaluation.groups:,} groups"
     out.print(f"{evaluation.n:,} {'example' if evaluation.n == 1 else 'examples'}{units}")
     for line in lines(evaluation):
-        out.print(line)
+        out.print(line, soft_wrap=True)
 
 
 VERB = evaluate

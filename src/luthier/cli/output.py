@@ -116,10 +116,10 @@ def print_result(result: Result) -> None:
 
         out.print(choice(evaluation))
     for line in lines(evaluation):
-        out.print(line)
+        out.print(line, soft_wrap=True)
     summary = result.summary()
     for line in _facts(summary):
-        out.print(line)
+        out.print(line, soft_wrap=True)
     _print_front(summary)
     folder = Path(result.folder)
     out.print()
