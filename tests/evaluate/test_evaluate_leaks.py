@@ -46,9 +46,10 @@ def test_equal_and_nearly_equal_texts_are_seen() -> None:
     assert seen_before(train, test, "text", "text", Path()).tolist() == [True, True, False, False]
 
 
-def test_images_of_the_same_pixels_are_seen(tmp_path: Path) -> None:
-    for name, level in (("a.png", 10), ("b.png", 90), ("c.bmp", 10)):
+def test_images_of_the_same_bytes_are_seen(tmp_path: Path) -> None:
+    for name, level in (("a.png", 10), ("b.png", 90), ("c.png", 10)):
         Image.fromarray(np.full((8, 8, 3), level, dtype=np.uint8)).save(tmp_path / name)
+    assert (tmp_path / "a.png").stat().st_size == (tmp_path / "b.png").stat().st_size
     train = pd.DataFrame({"image": ["a.png"]})
-    test = pd.DataFrame({"image": ["b.png", "c.bmp"]})
+    test = pd.DataFrame({"image": ["b.png", "c.png"]})
     assert seen_before(train, test, "image", "image", tmp_path).tolist() == [False, True]

@@ -99,7 +99,7 @@ def _odds(p: float) -> str:
 
 def _name(baseline: Baseline) -> str:
     return {
-        "majority": "always the most frequent answer",
+        "majority": baseline.name[:1].lower() + baseline.name[1:],
         "probe": "the probe",
         "neighbours": "nearest neighbours on frozen features",
     }.get(baseline.kind, baseline.name)

@@ -126,6 +126,8 @@ def nearest(engine: Engine, recipe: Recipe, split: Split, seed: int) -> tuple[li
     Returns:
         None where an example has no one answer.
     """
+    if engine.task.level != "example":
+        return None
     inputs, network = engine.inputs, engine.network(recipe, seed=0)
     train, validation = (frozen(engine.features(recipe, name, network)) for name in ("train", "validation"))
     if train is None or validation is None:

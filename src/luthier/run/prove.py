@@ -33,8 +33,6 @@ from luthier.study.study import Finished
 
 # The share of the budget that the from-scratch baseline may take; it gets as many epochs as fit.
 SCRATCH_SHARE = 0.2
-# Images beyond which they are not decoded once more to compare the splits: what the data check found counts.
-IMAGES = 10_000
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,7 @@ class Prover:
         self.frame = prepared.dataset.splits["test"]
         self.groups = prepared.groups("test")
         self._validation: tuple[int, list[np.ndarray]] | None = None
+        self._temperature = 1.0
 
     def save(self, best: Finished, say: Callable[[str], None] = lambda message: None) -> SavedForm:
         """Writes the winner, with its temperature, as a directory that loads without Luthier.
@@ -98,6 +97,7 @@ class Prover:
                 "of the saved model: its probabilities are left as they are."
             )
             temperature = 1.0
+        self._temperature = temperature
         return save(
             network,
             source,
@@ -214,7 +214,9 @@ class Prover:
     def _doubt_labels(self, judged: Judged, probe: Trained | None, say: Callable[[str], None]) -> None:
         """Looks for labels that are likely wrong, and writes all of them down."""
         say("Looking for labels that are likely mistakes")
-        outputs = {"test": judged.outputs, "validation": self.validation_outputs(judged.best)}
+        # As sure as the saved model is of the test rows.
+        validation = [row / self._temperature for row in self.validation_outputs(judged.best)]
+        outputs = {"test": judged.outputs, "validation": validation}
         recipe = None if probe is None else probe.recipe
         found = suspects(self.prepared, self.engine, outputs, judged.targets, recipe)
         if found is not None:
@@ -223,13 +225,12 @@ class Prover:
         judged.evaluation.suspects = found
 
     def _seen(self) -> np.ndarray:
-        """(n,) whether training has seen a test row's input, or nearly."""
+        """(n,) whether training or choosing has seen a test row's input, or nearly."""
         dataset, task = self.prepared.dataset, self.task
-        train = dataset.splits["train"]
-        if task.input_kind == "image" and len(train) + len(self.frame) > IMAGES:
-            leaks = [one for one in self.prepared.findings if (one.code, one.split) == ("leak", "test")]
-            return self.frame["__row__"].isin([row for one in leaks for row in one.rows]).to_numpy()
-        return seen_before(train, self.frame, task.columns.roles["input"], task.input_kind, dataset.root)
+        leaks = [one for one in self.prepared.findings if (one.code, one.split) == ("leak", "test")]
+        checked = self.frame["__row__"].isin([row for one in leaks for row in one.rows]).to_numpy()
+        inputs, kind = task.columns.roles["input"], task.input_kind
+        return checked | seen_before(dataset.splits["train"], self.frame, inputs, kind, dataset.root)
 
     def _trained(self, name: str, kind: str, trained: Trained, judged: Judged, about: _Against) -> Baseline:
         source = self.engine.sources[trained.recipe.model]
