@@ -49,6 +49,7 @@ def test_rows_that_training_saw_and_labels_that_are_doubtful() -> None:
     ]
     assert told(leaked=Leaked(9, math.nan))[0].endswith("which is all of them")
     assert told(suspects=Suspects([], {"test": 2, "validation": 0, "train": 1200}, 0.0513)) == [
-        "labels: 1,202 are likely mistakes (2 test, 1,200 train; 5.1% of the rows looked at)"
+        "labels: 1,202 may be mistakes (2 test, 1,200 train; 5.1% of the rows looked at)"
     ]
-    assert told(suspects=Suspects([], {"test": 0}, 0.0)) == ["labels: none is likely a mistake"]
+    assert told(suspects=Suspects([], {}, 0.0, "It is too weak.")) == ["labels: It is too weak."]
+    assert told(suspects=Suspects([], {"test": 0}, 0.0)) == ["labels: none looks like a mistake"]

@@ -48,8 +48,8 @@ def test_mistakes_are_found_and_little_else(share: float) -> None:
     found = find_suspects(task, [Looked("train", frame, targets, probabilities)])
     assert found is not None and found.found == {"train": len(found.rows)}
     doubted = np.isin(np.arange(600), [row.row - 2 for row in found.rows])
-    assert (doubted & wrong).sum() > 0.6 * wrong.sum(), "most mistakes are found"
-    assert (doubted & wrong).sum() > 0.75 * doubted.sum(), "most that is found is a mistake"
+    assert (doubted & wrong).sum() > 0.5 * wrong.sum(), "most mistakes are found"
+    assert (doubted & wrong).sum() > 0.85 * doubted.sum(), "most that is found is a mistake"
     assert found.share == pytest.approx(doubted.mean())
     assert [row.quality for row in found.rows] == sorted(row.quality for row in found.rows)
     first = found.rows[0]
@@ -66,6 +66,17 @@ def test_clean_labels_are_left_alone() -> None:
     probabilities, _ = out_of_fold(features, task.targets(frame), 3)
     found = find_suspects(task, [Looked("train", frame, task.targets(frame), probabilities)])
     assert found is not None and found.share < 0.02
+
+
+def test_a_model_that_is_often_wrong_doubts_no_label() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    task, frame = made(labels)
+    found = find_suspects(
+        task, [Looked("test", frame, task.targets(frame), rng.dirichlet(np.ones(3), 300))], "One thing."
+    )
+    assert found is not None and (found.rows, found.found) == ([], {})
+    assert found.note.startswith("One thing. The test labels cannot be doubted by a model that agrees with 3")
 
 
 def test_no_row_is_judged_by_a_model_that_saw_it() -> None:

@@ -77,10 +77,12 @@ def _suspects(found: Suspects | None) -> str:
     if found is None:
         return ""
     count = sum(found.found.values())
+    if not found.found:
+        return f"labels: {found.note}"
     if not count:
-        return "labels: none is likely a mistake"
+        return "labels: none looks like a mistake"
     parts = ", ".join(f"{number:,} {split}" for split, number in found.found.items() if number)
-    return f"labels: {count:,} are likely mistakes ({parts}; {found.share:.1%} of the rows looked at)"
+    return f"labels: {count:,} may be mistakes ({parts}; {found.share:.1%} of the rows looked at)"
 
 
 def between(interval: tuple[float, float]) -> str:

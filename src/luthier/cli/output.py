@@ -28,7 +28,7 @@ FILES = {
     "report.html": "the report; opens in a browser",
     "trials.csv": "every trial: settings, score, cost",
     "predictions.csv": "its answers on the test rows",
-    "suspects.csv": "labels that are likely mistakes",
+    "suspects.csv": "labels that may be mistakes",
     "evaluation.json": "the test result, for programs",
     "study.sqlite": "the study, for luthier resume",
 }

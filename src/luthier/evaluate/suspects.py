@@ -1,4 +1,4 @@
-"""Suspects: rows whose label is likely a mistake, by confident learning.
+"""Suspects: rows whose label may be a mistake, by confident learning.
 
 Where the probabilities of a split come from lives in `luthier.run.suspects`.
 """
@@ -18,6 +18,10 @@ from luthier.tasks.base import Task
 
 LEAST = 20
 """Rows of a split below which nothing is said of it."""
+AGREEMENT = 0.6
+"""Share of labels that a model agrees with, below which its doubts say nothing: where classes overlap so
+much, most rows that confident learning names are hard ones, not wrong ones (docs/evaluation.md has figures).
+"""
 FOLDS = 5
 LARGEST = 5_000
 """Training rows that are looked at, a random choice: beyond, a linear model in folds takes minutes."""
@@ -107,9 +111,10 @@ class Looked:
 def find_suspects(task: Task, parts: Sequence[Looked], note: str = "") -> Suspects | None:
     """Rows whose label is likely a mistake (confident learning, Northcutt, Jiang & Chuang 2021).
 
-    How many labels of a split are wrong is estimated from its confident joint (their section 3.1), by the
-    cleanlab package; so many of the rows with the least probability of their given label are suspects, as far
-    as the model would say something else.
+    By the cleanlab package. Suspects are rows that count towards another class in the confident joint (their
+    section 3.1) and are among the rows with the least probability of their given label, of which there are as
+    many as the joint has mistakes; and the model would give them another label. Either rule alone finds more
+    mistakes, and names about twice as many rows that are right.
 
     Args:
         task: The fitted task.
@@ -117,8 +122,8 @@ def find_suspects(task: Task, parts: Sequence[Looked], note: str = "") -> Suspec
         note: What was not looked at.
 
     Returns:
-        All suspects, the likeliest first; None for tasks whose answer is not one class, and where no split
-        has 20 rows and two classes.
+        All suspects, the likeliest first; None for tasks whose answer is not one class, and where there is
+        nothing to say: no split has 20 rows and two classes.
     """
     if task.target_kind != "class":
         return None
@@ -130,14 +135,19 @@ def find_suspects(task: Task, parts: Sequence[Looked], note: str = "") -> Suspec
         at = np.flatnonzero((classes >= 0) & np.isfinite(part.shares).all(axis=1))
         if len(at) < LEAST or len(np.unique(classes[at])) < 2:
             continue
+        agreement = float((part.shares[at].argmax(axis=1) == classes[at]).mean())
+        if agreement < AGREEMENT:
+            weak = f"by a model that agrees with {agreement:.0%} of them"
+            note = f"{note} The {part.split} labels cannot be doubted {weak}.".strip()
+            continue
         suspects = at[_issues(classes[at], part.shares[at])]
         looked += len(at)
         found[part.split] = len(suspects)
         rows += _told(task, part, classes, suspects)
-    if not looked:
+    if not looked and not note:
         return None
     rows.sort(key=lambda row: row.quality)
-    return Suspects(rows, found, len(rows) / looked, note)
+    return Suspects(rows, found, len(rows) / max(1, looked), note)
 
 
 def shares(outputs: Sequence[np.ndarray]) -> np.ndarray:
@@ -213,12 +223,14 @@ def _issues(classes: np.ndarray, shares: np.ndarray) -> np.ndarray:
     # Every class must be there for cleanlab: those that no row has are folded away.
     present, labels = np.unique(classes, return_inverse=True)
     kept = np.maximum(shares[:, present], 1e-12)
+    kept /= kept.sum(axis=1, keepdims=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wrong = find_label_issues(
-            labels, kept / kept.sum(axis=1, keepdims=True), filter_by="low_self_confidence", n_jobs=1
+        counted, least = (
+            find_label_issues(labels, kept, filter_by=rule, n_jobs=1)
+            for rule in ("confident_learning", "low_self_confidence")
         )
-    return np.asarray(np.logical_and(wrong, shares.argmax(axis=1) != classes))
+    return np.asarray(counted & least & (shares.argmax(axis=1) != classes))
 
 
 def _told(task: Task, part: Looked, classes: np.ndarray, suspects: np.ndarray) -> list[Suspect]:

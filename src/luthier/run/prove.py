@@ -230,7 +230,8 @@ class Prover:
         leaks = [one for one in self.prepared.findings if (one.code, one.split) == ("leak", "test")]
         checked = self.frame["__row__"].isin([row for one in leaks for row in one.rows]).to_numpy()
         inputs, kind = task.columns.roles["input"], task.input_kind
-        return checked | seen_before(dataset.splits["train"], self.frame, inputs, kind, dataset.root)
+        seen = seen_before(dataset.splits["train"], self.frame, inputs, kind, dataset.root)
+        return np.asarray(checked | seen)
 
     def _trained(self, name: str, kind: str, trained: Trained, judged: Judged, about: _Against) -> Baseline:
         source = self.engine.sources[trained.recipe.model]
