@@ -245,7 +245,7 @@ def fit_temperature(task: Task, outputs: Sequence[np.ndarray], targets: Sequence
 
     Returns:
         In [0.1, 10]. 1 where answers carry no probability, where fewer than 50 rows can be judged, or where
-        it does not lower the loss.
+        it does not lower the sum of losses by more than 1, what one parameter gains by chance (Akaike 1974).
     """
     from scipy.optimize import minimize_scalar
 
@@ -264,4 +264,4 @@ def fit_temperature(task: Task, outputs: Sequence[np.ndarray], targets: Sequence
 
     ends = (math.log(COOLEST), math.log(HOTTEST))
     best = float(minimize_scalar(total, bounds=ends, method="bounded", options={"xatol": 1e-3}).x)
-    return math.exp(best) if total(best) - best**2 / 2 < total(0.0) else 1.0
+    return math.exp(best) if total(best) - best**2 / 2 < total(0.0) - 1 else 1.0
