@@ -23,8 +23,11 @@ AGREEMENT = 0.6
 much, most rows that confident learning names are hard ones, not wrong ones (docs/evaluation.md has figures).
 """
 FOLDS = 5
-LARGEST = 5_000
-"""Training rows that are looked at, a random choice: beyond, a linear model in folds takes minutes."""
+LARGEST, SMALLEST = 5_000, 500
+"""Training rows that are looked at, at most, and at least where there are so many; a random choice."""
+ITERATIONS = 100
+SPEED = 5e9
+"""Floating-point operations a second that a core does at least: by it rows are so few that all folds fit."""
 TEXT_LIMIT = 600
 """Characters of an input that are kept."""
 COLUMNS = ["split", "row", "input", "given", "suggested", "quality"]
@@ -173,7 +176,7 @@ def out_of_fold(
         targets: n class indices; negative ones are left out.
         classes: How many there are.
         groups: (n,) keys; rows of a group are in one fold.
-        seconds: No fold is begun once so many have passed.
+        seconds: What it may take: by it the rows are chosen, and no fold is begun that would end later.
         seed: Of the choice of rows and folds.
 
     Returns:
@@ -189,24 +192,30 @@ def out_of_fold(
     found = np.full((len(targets), classes), np.nan)
     truths = np.asarray(targets, dtype=np.int64)
     known = np.flatnonzero(truths >= 0)
+    # A step of the solver multiplies rows, features and classes forth and back.
+    affordable = seconds * SPEED / (FOLDS * ITERATIONS * 4 * features.shape[1] * classes)
+    most = int(min(LARGEST, max(SMALLEST, affordable)))
     generator = np.random.default_rng(seed)
-    at = np.sort(generator.choice(known, LARGEST, replace=False)) if len(known) > LARGEST else known
+    at = np.sort(generator.choice(known, most, replace=False)) if len(known) > most else known
     if len(at) < LEAST or len(np.unique(truths[at])) < 2:
         return found, "The training labels were not looked at: there are too few."
     keys = None if groups is None else np.asarray(groups).astype(str)[at]
     split = (StratifiedKFold if keys is None else StratifiedGroupKFold)(
         FOLDS, shuffle=True, random_state=seed
     )
+    done = 0
     with warnings.catch_warnings():
         # Classes with fewer rows than folds; and a hundred iterations are enough to tell what is odd.
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)
         for learnt, asked in split.split(features[at], truths[at], keys):
-            if time.perf_counter() - started > seconds:
+            spent = time.perf_counter() - started
+            if spent + spent / max(1, done) > seconds:
                 break
+            done += 1
             if len(np.unique(truths[at[learnt]])) < 2:
                 continue
-            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=100, tol=1e-3))
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=ITERATIONS, tol=1e-3))
             model.fit(features[at[learnt]], truths[at[learnt]])
             said = np.zeros((len(asked), classes))
             said[:, model.classes_] = model.predict_proba(features[at[asked]])

@@ -31,6 +31,7 @@ from luthier.run.progress import Progress
 from luthier.run.prove import SCRATCH_SHARE, Prover
 from luthier.run.rank import rank
 from luthier.run.result import Result
+from luthier.run.suspects import allowed
 from luthier.space import Space
 from luthier.study.budget import Budget
 from luthier.study.store import Store
@@ -193,7 +194,7 @@ class Run:
         share = len(frames["test"]) / len(frames["train"])
         forward = self.probe and engine.epoch_seconds(self.probe.recipe)
         networks = 3 + ("neighbours" in self.prepared.settings.baselines)
-        return CLOSING_SECONDS + networks * share * (forward or 0.0)
+        return CLOSING_SECONDS + allowed(self.prepared.settings) + networks * share * (forward or 0.0)
 
     def _scratch_seconds(self, engine: Engine, best: Finished | None) -> float:
         """Time kept for the from-scratch baseline: what its epochs take, up to its share of the budget."""

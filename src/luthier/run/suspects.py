@@ -13,12 +13,18 @@ from luthier.evaluate.suspects import Looked, Suspects, find_suspects, out_of_fo
 from luthier.recipe import Recipe
 from luthier.run.baselines import frozen
 from luthier.run.prepare import Prepared
+from luthier.run.settings import Settings
 
 SHOWN = 100
 """Suspects kept in the evaluation; the file beside it has all."""
 SHARE = 0.02
 """Of the budget, what looking at training rows may take."""
 MOST_SECONDS = 10.0
+
+
+def allowed(settings: Settings) -> float:
+    """Seconds that looking at training rows may take."""
+    return min(MOST_SECONDS, SHARE * settings.budget_seconds)
 
 
 def suspects(
@@ -55,7 +61,7 @@ def suspects(
     if features is not None:
         found, note = out_of_fold(
             features, targets["train"], task.num_outputs, groups=prepared.groups("train"),
-            seconds=min(MOST_SECONDS, SHARE * settings.budget_seconds), seed=settings.seed,
+            seconds=allowed(settings), seed=settings.seed,
         )  # fmt: skip
         parts.append(Looked("train", frames["train"], targets["train"], found))
     return find_suspects(task, parts, note)
