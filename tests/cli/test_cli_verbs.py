@@ -57,8 +57,8 @@ class FakeResult:
             "score": math.nan,
         }
 
-    def evaluate(self, data):
-        self.asked.append(data)
+    def evaluate(self, data, *, slices=None):
+        self.asked.append(data if slices is None else (data, slices))
         return self.evaluation
 
     def to_optuna(self, storage):
@@ -117,14 +117,20 @@ def invoke(*arguments, code=0, input=None):
 EVERY = {
     "task": "text-classification", "target": "kind", "group": "author", "split_column": "part",
     "model": ["a", "b"], "budget": "5m", "trials": 4, "repeats": 2, "folds": 0, "holdouts": 3,
-    "strategy": "grid", "space": "space.yaml", "out": "runs/x", "name": "x", "seed": 3, "validation": 0.1, "test": 0.3,
+    "strategy": "grid", "space": "space.yaml", "out": "runs/x", "name": "x",
+    "seed": 3, "validation": 0.1, "test": 0.3,
     "objectives": ["score", "latency"], "constraints": ["latency < 20 ms", "size < 1 GB"],
     "baselines": ["majority", "probe"], "keep": 2, "store": "sqlite:///s.sqlite",
-    "device": "cpu", "threads": 2, "stack": 4,
+    "slices": ["source", "year"], "device": "cpu", "threads": 2, "stack": 4,
 }  # fmt: skip
 
 # Settings that are given one by one.
-SINGULAR = {"baselines": "baseline", "objectives": "objective", "constraints": "constraint"}
+SINGULAR = {
+    "baselines": "baseline",
+    "objectives": "objective",
+    "constraints": "constraint",
+    "slices": "slice",
+}
 
 
 def test_every_setting_has_an_option_and_arrives(api):

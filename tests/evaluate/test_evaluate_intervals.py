@@ -13,6 +13,7 @@ from luthier.evaluate.intervals import (
     metric_intervals,
     paired_difference,
     resampled_totals,
+    score_interval,
     wilson,
 )
 
@@ -139,3 +140,20 @@ def test_a_paired_difference_is_sharper_than_two_intervals() -> None:
 def test_equal_outputs_differ_by_nothing() -> None:
     statistics = accuracy_statistics(np.arange(50) % 3 == 0)
     assert paired_difference(statistics, statistics, lambda totals: totals[1]) == (0.0, (0.0, 0.0))
+
+
+@pytest.mark.parametrize("share", [0.6, 0.97])
+def test_one_score_has_the_interval_that_it_has_among_metrics(share: float) -> None:
+    rng = np.random.default_rng(3)
+    right = (rng.random(400) < share).astype(float)
+    counted = accuracy_statistics(right)
+    apart = counted + np.array([0, 1e-12]) * np.arange(400)[:, None]  # no two rows alike: drawn one by one
+
+    def accuracy(totals: np.ndarray) -> np.ndarray:
+        return np.asarray(totals[..., 1] / totals[..., 0])
+
+    for groups in (None, np.arange(400) // 3):
+        expected = metric_intervals(counted, summarise, groups=groups)["accuracy"]
+        for rows in (counted, apart):
+            assert score_interval(rows, accuracy, groups=groups) == pytest.approx(expected, abs=0.012)
+    assert np.isnan(score_interval(counted[:1], accuracy)).all()

@@ -14,7 +14,7 @@ from peft import AutoPeftModelForSequenceClassification, PeftModel
 from safetensors.torch import load_file, save_file
 
 from luthier.errors import ModelError, RunError
-from luthier.models import network, processor, saved, source
+from luthier.models import heads, network, processor, saved, source
 from luthier.recipe import Recipe
 
 # PEFT itself asks transformers by a name that goes away with its next major version.
@@ -43,7 +43,12 @@ def trained(src: source.Source, recipe: Recipe, level: Any = "example") -> netwo
 
 
 def store(
-    src: source.Source, net: network.Network, recipe: Recipe, folder: Path, level: str = "example"
+    src: source.Source,
+    net: network.Network,
+    recipe: Recipe,
+    folder: Path,
+    level: str = "example",
+    temperature: float = 1.0,
 ) -> saved.SavedForm:
     kind = src.model_type
     reader = processor.load(src, net.family.modality)
@@ -59,6 +64,7 @@ def store(
         problem_type="single_label_classification" if level == "example" else None,
         labels=LABELS,
         peft_type=peft_type,
+        temperature=temperature,
     )
 
 
@@ -187,6 +193,64 @@ def test_generic_form_and_its_snippet(
         body = transformers.AutoModel.from_pretrained(tmp_path / "m").eval()
         states = net.backbone(**batch).last_hidden_state
         torch.testing.assert_close(body(**batch).last_hidden_state, states, atol=1e-5, rtol=1e-5)
+
+
+TEMPERED = [
+    ("bert", "example", {"adaptation": "full"}),
+    ("distilbert", "token", {"adaptation": "full"}),
+    ("modernbert", "example", {"adaptation": "probe"}),
+    ("vit", "example", {"adaptation": "last_k", "last_k": 1}),
+    ("bert", "example", {"adaptation": "full", "head": "mlp", "pooling": "mean"}),
+    ("roberta", "example", {"adaptation": "lora", "lora_rank": 2}),
+    ("bert", "example", {"adaptation": "lora", "lora_rank": 2, "pooling": "mean"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "level", "settings"), TEMPERED)
+@pytest.mark.parametrize("temperature", [0.3, 2.5])
+def test_whoever_loads_it_gets_logits_divided_by_the_temperature(
+    tiny: Any, tmp_path: Path, kind: str, level: Any, settings: dict[str, Any], temperature: float
+) -> None:
+    src, recipe = tiny(kind), Recipe(model=kind, **settings)
+    net = trained(src, recipe, level)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    form = store(src, net, recipe, tmp_path / "m", level, temperature)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, before[name]), "the network itself was changed"
+    batch = models_tiny.inputs(kind)
+    scope: dict[str, Any] = {}
+    exec(form.snippet(tmp_path / "m"), scope)
+    with torch.no_grad():
+        expected = net(**batch) / temperature
+        loaded = saved.load(tmp_path / "m")
+        torch.testing.assert_close(loaded(**batch), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(scope["logits"](**batch), expected, atol=1e-5, rtol=1e-5)
+        if form.kind == "native" and (adapter := form.adapter_snippet(tmp_path / "m")):
+            exec(adapter, scope)
+            torch.testing.assert_close(scope["model"](**batch).logits, expected, atol=1e-5, rtol=1e-5)
+    assert loaded.temperature == temperature
+    assert json.loads((tmp_path / "m" / "luthier.json").read_text())["temperature"] == temperature
+
+
+def test_a_head_that_ends_in_no_linear_layer_takes_no_temperature(tiny: Any, tmp_path: Path) -> None:
+    src, recipe = tiny("bert"), Recipe(model="bert", adaptation="probe", pooling="mean", head="linear")
+    net = trained(src, recipe)
+    assert heads.last_linear(net.head) is net.head.classifier
+    assert heads.last_linear(torch.nn.Sequential(net.head.classifier, torch.nn.Dropout())) is not None
+    net.head.append(torch.nn.Tanh())
+    assert heads.last_linear(net.head) is None
+    with pytest.raises(ModelError, match="no linear layer"):
+        store(src, net, recipe, tmp_path / "m", temperature=2.0)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_model_saved_before_temperatures_has_one_of_1(tiny: Any, tmp_path: Path) -> None:
+    src, recipe = tiny("bert"), Recipe(model="bert", adaptation="probe")
+    store(src, trained(src, recipe), recipe, tmp_path / "m")
+    manifest = json.loads((tmp_path / "m" / "luthier.json").read_text())
+    del manifest["temperature"]
+    (tmp_path / "m" / "luthier.json").write_text(json.dumps(manifest))
+    assert saved.load(tmp_path / "m").temperature == 1.0
 
 
 def test_snippets_run_without_luthier(tiny: Any, tmp_path: Path) -> None:

@@ -58,7 +58,10 @@ def test_a_budget_can_be_added_to():
 def test_defaults():
     settings = Settings()
     assert settings.budget_seconds == 900 and settings.strategy == "auto" and settings.keep == 3
-    assert settings.baselines == ["majority", "classical", "probe", "scratch"] and settings.hints == {}
+    assert (
+        settings.baselines == ["majority", "classical", "probe", "neighbours", "scratch"]
+        and settings.hints == {}
+    )
 
 
 def test_one_model_may_be_written_without_a_list():

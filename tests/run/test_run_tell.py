@@ -26,6 +26,7 @@ def test_objectives_and_constraints_are_given_one_by_one() -> None:
     assert command(data="d.csv", **given) == (
         "luthier tune d.csv --objective f1 --objective latency --constraint 'latency < 20 ms'"
     )
+    assert command(data="d.csv", slices=["source", "year"]).endswith("--slice source --slice year")
 
 
 def test_what_no_command_line_can_say_is_left_to_python() -> None:

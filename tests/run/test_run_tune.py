@@ -66,7 +66,10 @@ def test_trials_carry_what_they_cost(text_run: luthier.Result) -> None:
 
 def test_the_baselines_stand_beside_the_result(text_run: luthier.Result) -> None:
     evaluation = text_run.evaluation
-    assert len(evaluation.baselines) == 4
+    kinds = [baseline.kind for baseline in evaluation.baselines]
+    assert kinds == ["majority", "classical", "probe", "neighbours", "scratch"]
+    assert all(baseline.p is not None and 0 < baseline.p <= 1 for baseline in evaluation.baselines)
+    assert evaluation.worth
     low, high = evaluation.interval
     assert low <= evaluation.value <= high
     assert all(baseline.difference is not None for baseline in evaluation.baselines)

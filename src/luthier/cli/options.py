@@ -53,6 +53,14 @@ Stack = Annotated[
     int | None,
     typer.Option(help="Trials trained as one network at most; 1 gives the same to the last bit each time."),
 ]
+Slice = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slice",
+        metavar="COLUMN",
+        help="Tell the result apart by a column, beside classes and lengths; repeatable.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -28,6 +28,7 @@ FILES = {
     "report.html": "the report; opens in a browser",
     "trials.csv": "every trial: settings, score, cost",
     "predictions.csv": "its answers on the test rows",
+    "suspects.csv": "labels that may be mistakes",
     "evaluation.json": "the test result, for programs",
     "study.sqlite": "the study, for luthier resume",
 }
@@ -103,6 +104,8 @@ def metric_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def print_result(result: Result) -> None:
     """Prints a finished run: the test result, the baselines beside it, the files, and what to do next."""
+    from luthier.cli.judged import lines
+
     out = console()
     evaluation = result.evaluation
     out.print()
@@ -112,9 +115,11 @@ def print_result(result: Result) -> None:
         from luthier.report.words import choice
 
         out.print(choice(evaluation))
+    for line in lines(evaluation):
+        out.print(line, soft_wrap=True)
     summary = result.summary()
     for line in _facts(summary):
-        out.print(line)
+        out.print(line, soft_wrap=True)
     _print_front(summary)
     folder = Path(result.folder)
     out.print()

@@ -74,9 +74,11 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="KIND",
-            help="Compare with majority, classical, probe or scratch; repeatable; all if not given.",
+            help="Compare with majority, classical, probe, neighbours or scratch; repeatable; all if not "
+            "given.",
         ),
     ] = None,
+    slice_: o.Slice = None,
     keep: Annotated[int | None, typer.Option(help="Trials whose checkpoints are kept (3).")] = None,
     store: Annotated[str | None, typer.Option(help="Database URL of the study.")] = None,
     device: o.Device = None,
@@ -93,8 +95,8 @@ def tune(
         data, column, task=task, target=target, group=group, split_column=split_column, model=model,
         budget=budget, trials=trials, repeats=repeats, folds=folds, holdouts=holdouts, strategy=strategy,
         space=space, out=out, name=name, seed=seed, validation=validation, test=test, drop_leaks=drop_leaks,
-        baselines=baseline, keep=keep, store=store, objectives=objective, constraints=constraint,
-        device=device, threads=threads, stack=stack,
+        baselines=baseline, slices=slice_, keep=keep, store=store, objectives=objective,
+        constraints=constraint, device=device, threads=threads, stack=stack,
     )  # fmt: skip
     from luthier.cli.output import print_result
     from luthier.cli.progress import showing

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from luthier.data.duplicates import near_duplicates
+from luthier.data.duplicates import input_texts, near_duplicates, normalise
 from luthier.data.findings import Finding, counted, some
 
 _ORDER = ("train", "validation", "test")
@@ -55,6 +58,44 @@ def find_leaks(
                 findings.append(_leak("near-leak", pairs, later, earlier, what))
             open_[hits] = False
     return findings
+
+
+def seen_before(
+    earlier: pd.DataFrame, later: pd.DataFrame, columns: str | list[str], kind: str, root: Path
+) -> np.ndarray:
+    """Which rows of a split stand, or nearly stand, in another.
+
+    Args:
+        earlier: The rows to look in, such as those of training.
+        later: (n) rows to look for.
+        columns: Input column(s).
+        kind: ``image``: files of the same bytes, since decoding all of them again would take as long as the
+            check did, which compares pixels; otherwise equal and nearly equal texts.
+        root: Folder that relative file names in the frames are resolved against.
+
+    Returns:
+        (n,) bool.
+    """
+    if kind == "image":
+        (name,) = [columns] if isinstance(columns, str) else columns
+        return _same_files([root / cell for cell in earlier[name]], [root / cell for cell in later[name]])
+    known, asked = input_texts(earlier, columns), input_texts(later, columns)
+    keys = {normalise(text) for text in known} - {""}
+    equal = np.array([normalise(text) in keys for text in asked], dtype=bool)
+    return equal | (near_duplicates(known, asked) >= 0)
+
+
+def _same_files(earlier: list[Path], later: list[Path]) -> np.ndarray:
+    """(n,) bool: only files whose size occurs on both sides are read."""
+    sizes = {path: path.stat().st_size for path in {*earlier, *later}}
+    common = {sizes[path] for path in earlier} & {sizes[path] for path in later}
+    known = {_digest(path) for path in set(earlier) if sizes[path] in common}
+    return np.array([sizes[path] in common and _digest(path) in known for path in later], dtype=bool)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _leak(code: str, pairs: list[tuple[int, int]], later: str, earlier: str, what: str) -> Finding:

@@ -42,6 +42,11 @@ class Predictor:
         state = saved.task_state
         return cls(saved, tasks.get(state["task"]).from_state(state), device)
 
+    @property
+    def temperature(self) -> float:
+        """What the model's logits were divided by when it was saved."""
+        return self.saved.temperature
+
     def outputs(self, frame: pd.DataFrame, root: str | Path = ".") -> list[np.ndarray]:
         """Outputs for rows, in their order, in float32.
 

@@ -35,6 +35,9 @@ class Baseline:
         difference: How much better the chosen model is on the optimised metric (positive: the chosen one is
             better, also where less of the metric is better); None where no chosen model was given.
         difference_interval: Its paired 95% interval, or None.
+        kind: What `Settings.baselines` calls it.
+        p: Of McNemar's exact test that both are right equally often; None where answers are not right or
+            wrong one an example, where examples are not independent, and where no chosen model was given.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Baseline:
     note: str = ""
     difference: float | None = None
     difference_interval: Interval | None = None
+    kind: str = ""
+    p: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -57,6 +62,8 @@ class Baseline:
             "difference_interval": None
             if self.difference_interval is None
             else list(self.difference_interval),
+            "kind": self.kind,
+            "p": self.p,
         }
 
     @classmethod
@@ -81,6 +88,7 @@ def from_outputs(
     seconds: float,
     note: str = "",
     *,
+    kind: str = "",
     chosen: Sequence[np.ndarray] | None = None,
     groups: Any | None = None,
     seed: int = 0,
@@ -94,6 +102,7 @@ def from_outputs(
         targets: n arrays, the true answers.
         seconds: What training and applying it took.
         note: What a reader should know.
+        kind: What `Settings.baselines` calls it.
         chosen: The chosen model's n outputs on the same examples, for the paired difference.
         groups: (n,) keys for a grouped bootstrap.
         seed: Seed of the bootstrap.
@@ -106,8 +115,11 @@ def from_outputs(
         interval=intervals.get(task.metric, UNKNOWN),
         seconds=float(seconds),
         note=note,
+        kind=kind,
     )
     if chosen is not None:
+        if groups is None:
+            baseline.p = mcnemar(task, chosen, outputs, targets)
         baseline.difference, baseline.difference_interval = paired_difference(
             task.statistics(chosen, targets),
             statistics,
@@ -116,6 +128,37 @@ def from_outputs(
             seed=seed,
         )
     return baseline
+
+
+def mcnemar(
+    task: Task,
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+) -> float | None:
+    """The two-sided p value of two models being right equally often on the same examples.
+
+    McNemar's test (1947) in its exact form: of the examples that one of them alone gets right, each does so
+    of half.
+
+    Args:
+        task: The fitted task.
+        first: n outputs of one model.
+        second: n outputs of the other.
+        targets: n arrays.
+
+    Returns:
+        In (0, 1]; None where answers are not right or wrong, one an example.
+    """
+    from scipy.stats import binomtest
+
+    if task.target_kind != "class":  # Several answers of an example are not independent.
+        return None
+    one, other = task.decisions(first, targets), task.decisions(second, targets)
+    if one is None or other is None:
+        return None
+    wins, losses = int((one.right & ~other.right).sum()), int((other.right & ~one.right).sum())
+    return 1.0 if wins + losses == 0 else float(binomtest(wins, wins + losses, 0.5).pvalue)
 
 
 def majority(
@@ -132,7 +175,9 @@ def majority(
     outputs = task.majority(train_targets, test_targets)
     seconds = time.perf_counter() - started
     name = "Always the mean" if task.label_names == ["value"] else "Always the most frequent answer"
-    return from_outputs(name, task, outputs, test_targets, seconds, chosen=chosen, groups=groups, seed=seed)
+    return from_outputs(
+        name, task, outputs, test_targets, seconds, kind="majority", chosen=chosen, groups=groups, seed=seed
+    )
 
 
 def classical(
@@ -158,4 +203,6 @@ def classical(
         return None
     name, outputs = made
     targets = task.targets(test_frame)
-    return from_outputs(name, task, outputs, targets, seconds, chosen=chosen, groups=groups, seed=seed)
+    return from_outputs(
+        name, task, outputs, targets, seconds, kind="classical", chosen=chosen, groups=groups, seed=seed
+    )

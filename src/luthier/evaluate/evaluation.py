@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 
 from luthier.evaluate.baselines import Baseline
-from luthier.evaluate.calibration import Calibration
+from luthier.evaluate.calibration import Calibration, calibrate
 from luthier.evaluate.combined import Combined
 from luthier.evaluate.intervals import UNKNOWN, Interval, metric_intervals, number, pair
+from luthier.evaluate.leaks import Leaked
 from luthier.evaluate.resampling import CrossValidation
 from luthier.evaluate.selection import Selection
 from luthier.evaluate.sizes import SizeCurve
-from luthier.evaluate.slices import Slice
+from luthier.evaluate.slices import Slice, find_slices
 from luthier.evaluate.suspects import Suspects
 from luthier.evaluate.verdict import Verdict
 from luthier.tasks.base import Task
@@ -75,6 +76,9 @@ class Evaluation:
         worth: Whether fine-tuning was worth it, in a sentence or two.
         combined: Ensembles that were tried, the best on validation first.
         verdicts: What is to be made of it all, the gravest first.
+        leaked: What test rows that training has seen do to it; None where there are none, or none were
+            looked for.
+        spent: Seconds that finding and training the model took; 0 where that is not known.
     """
 
     metric: str
@@ -97,6 +101,8 @@ class Evaluation:
     worth: str = ""
     combined: list[Combined] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+    leaked: Leaked | None = None
+    spent: float = 0.0
 
     @property
     def value(self) -> float:
@@ -138,7 +144,7 @@ class Evaluation:
 
 _OPTIONAL: dict[str, Any] = {
     "selection": Selection, "cross_validation": CrossValidation, "calibration": Calibration,
-    "suspects": Suspects, "sizes": SizeCurve,
+    "suspects": Suspects, "sizes": SizeCurve, "leaked": Leaked,
 }  # fmt: skip
 _LISTED: dict[str, Any] = {"slices": Slice, "combined": Combined, "verdicts": Verdict}
 
@@ -156,6 +162,9 @@ def evaluate(
     groups: Any | None = None,
     seed: int = 0,
     top: int = 20,
+    temperature: float = 1.0,
+    slices: Sequence[str] = (),
+    root: str = ".",
 ) -> Evaluation:
     """Judges one model's outputs on a held-out split.
 
@@ -167,6 +176,9 @@ def evaluate(
         groups: (n,) keys where examples of one group are not independent; whole groups are then resampled.
         seed: Seed of the bootstrap.
         top: How many of the worst errors to keep.
+        temperature: What the outputs were divided by.
+        slices: Columns of the frame to slice by, beside classes and lengths.
+        root: Folder that relative file names in the frame are resolved against.
 
     Returns:
         The evaluation, without baselines.
@@ -193,6 +205,10 @@ def evaluate(
         unseen=int((counted & np.isnan(losses)).sum()),
         confusion=task.confusion(outputs, targets),
         worst=worst_errors(task, outputs, statistics, losses, frame, top=top),
+        calibration=calibrate(task, outputs, targets, temperature=temperature, groups=groups, seed=seed),
+        slices=find_slices(
+            task, outputs, targets, frame, columns=slices, groups=groups, root=root, seed=seed
+        ),
     )
     evaluation.seconds = time.perf_counter() - started
     return evaluation

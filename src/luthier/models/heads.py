@@ -97,6 +97,31 @@ def layers(form: str, width: int, outputs: int, dropout: float, config: Any) -> 
     return OrderedDict(body)
 
 
+def last_linear(head: nn.Module) -> nn.Linear | None:
+    """The layer that a head's logits come from; None where they come from no linear layer."""
+    layers = [module for module in head.modules() if not list(module.children())]
+    layers = [module for module in layers if not isinstance(module, (nn.Dropout, nn.Identity))]
+    last = layers[-1] if layers else None
+    return last if isinstance(last, nn.Linear) else None
+
+
+def divide(head: nn.Module, temperature: float) -> None:
+    """Divides what a head gives, by its last layer's weights and biases.
+
+    Raises:
+        ModelError: The temperature is not 1, and the head ends in no linear layer.
+    """
+    if temperature == 1.0:
+        return
+    layer = last_linear(head)
+    if layer is None:
+        raise ModelError("The head ends in no linear layer that a temperature could be part of.")
+    with torch.no_grad():
+        layer.weight.div_(temperature)
+        if layer.bias is not None:
+            layer.bias.div_(temperature)
+
+
 def build(form: str, width: int, outputs: int, *, dropout: float, config: Any, seed: int) -> nn.Sequential:
     """A head with fresh weights: normal with the body's own standard deviation, zero biases.
 

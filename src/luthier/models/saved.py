@@ -49,6 +49,7 @@ class SavedModel(nn.Module):
         labels: Names of the outputs.
         form: How it is stored.
         base: Name and fingerprint of the model it came from.
+        temperature: What its logits were divided by when it was saved; they come out divided.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class SavedModel(nn.Module):
         self.task_state: dict[str, Any] = manifest["task_state"]
         self.labels: list[str] = manifest["labels"]
         self.base: dict[str, str] = manifest["base"]
+        self.temperature = float(manifest.get("temperature", 1.0))
         self.eval()
 
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
@@ -97,6 +99,7 @@ def save(
     problem_type: str | None,
     labels: list[str],
     peft_type: str | None,
+    temperature: float = 1.0,
 ) -> SavedForm:
     """Writes a finished network, and reads it back before it counts.
 
@@ -115,6 +118,9 @@ def save(
         problem_type: transformers' ``config.problem_type``.
         labels: Names of the outputs.
         peft_type: PEFT's task type, where it has one.
+        temperature: What its logits are to be divided by. The last layer of the head is divided instead, so
+            that whoever loads the directory gets them so. Of a head that `heads.last_linear` finds no such
+            layer in, only 1 can be asked.
 
     Raises:
         RunError: The directory cannot be written, or does not repeat the network's logits.
@@ -123,6 +129,10 @@ def save(
     partial = directory.parent / f".{directory.name}.partial-{os.getpid()}"
     plain = copy.deepcopy(network).cpu().eval()
     form = decide(plain, source, recipe, auto_class)
+    inputs = _sample(plain, recipe, processor)
+    with torch.no_grad():
+        expected = plain(**inputs) / temperature
+    heads.divide(plain.head, temperature)
     try:
         partial.mkdir(parents=True)
         body = adapt.merged(plain.backbone)
@@ -138,10 +148,11 @@ def save(
             "base": {"name": source.name, "fingerprint": source.fingerprint},
             "recipe": recipe.model_dump(mode="json"),
             "task_state": task_state,
+            "temperature": temperature,
             "files": _digests(partial),
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
-        _verify(plain, source, recipe, processor, partial, form)
+        _verify(expected, inputs, plain, source, partial, form)
         _put(partial, directory)
     except (OSError, SafetensorError) as error:
         raise RunError(f"The model cannot be saved to '{directory}': {error}.") from error
@@ -268,11 +279,14 @@ def _put(partial: Path, directory: Path) -> None:
 
 
 def _verify(
-    network: Network, source: Source, recipe: Recipe, reader: Processor, directory: Path, form: SavedForm
+    expected: torch.Tensor,
+    inputs: dict[str, torch.Tensor],
+    network: Network,
+    source: Source,
+    directory: Path,
+    form: SavedForm,
 ) -> None:
-    inputs = _sample(network, recipe, reader)
     with torch.no_grad():
-        expected = network(**inputs)
         _compare(expected, load(directory)(**inputs), "the saved directory")
         if form.base is not None:
             _compare(expected, _with_adapter(network, source, directory, form)(inputs), "the adapter")

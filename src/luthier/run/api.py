@@ -45,6 +45,7 @@ class Options(TypedDict, total=False):
     store: str | None
     keep: int
     baselines: list[Baseline]
+    slices: str | list[str]
     device: Device
     threads: int | None
     stack: int | None

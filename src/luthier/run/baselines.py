@@ -1,4 +1,5 @@
-"""Trained baselines: the frozen features with a new head, and the same architecture from random weights.
+"""Baselines from a network: the frozen features with a new head or none, and the same architecture from
+random weights.
 
 The ones that need no engine (most frequent answer, classical learner) are in `evaluate.baselines`.
 """
@@ -12,10 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from luthier.engine import warm
+from luthier.engine import prefix, warm
 from luthier.engine.engine import Engine
 from luthier.engine.inputs import Split
 from luthier.engine.train import never
+from luthier.evaluate.neighbours import LARGEST, neighbours
 from luthier.recipe import Recipe
 from luthier.trial import Order, Report
 
@@ -103,6 +105,48 @@ def probe(
     if best.recipe.learning_rate != warm.RATES[-1]:
         _train(engine, Order(trial, best.recipe, best.recipe.epochs, seed), never)
     return replace(best, seconds=time.perf_counter() - started)
+
+
+def frozen(features: prefix.Features) -> np.ndarray | None:
+    """(n, width) what the head reads of each example; None where it reads words."""
+    if features.ragged or features.depth or features.views:
+        return None
+    return np.asarray(features.values.flatten(1).float().numpy())
+
+
+def nearest(engine: Engine, recipe: Recipe, split: Split, seed: int) -> tuple[list[np.ndarray], str] | None:
+    """Outputs of the nearest neighbours on frozen features, and a note on how many there were.
+
+    Args:
+        engine: Has the model, and what was computed of it.
+        recipe: A probe; its model, pooling and preprocessing count.
+        split: Encoded rows to answer for.
+        seed: Of random choices of rows.
+
+    Returns:
+        None where an example has no one answer.
+    """
+    if engine.task.level != "example":
+        return None
+    inputs, network = engine.inputs, engine.network(recipe, seed=0)
+    train, validation = (frozen(engine.features(recipe, name, network)) for name in ("train", "validation"))
+    if train is None or validation is None:
+        return None
+    autocast = engine.sharing.autocast(recipe)
+    asked = frozen(
+        prefix.compute(
+            network, split.examples, [0], engine.device, dtype=engine.sharing.dtype, autocast=autocast
+        )[0]
+    )
+    if asked is None:
+        return None
+    targets = (inputs.targets("train"), inputs.targets("validation"))
+    found = neighbours(engine.task, train, validation, asked, *targets, seed=seed)
+    if found is None:
+        return None
+    count, outputs = found
+    among = f", among {LARGEST:,} of the {len(train):,} training rows" if len(train) > LARGEST else ""
+    return outputs, f"k = {count}{among}"
 
 
 def scratch_recipe(chosen: Recipe, usual: Recipe) -> Recipe:

@@ -30,6 +30,7 @@ class RunFolder:
         self.database = self.path / "study.sqlite"
         self.trials = self.path / "trials.csv"
         self.predictions = self.path / "predictions.csv"
+        self.suspects = self.path / "suspects.csv"
         self.evaluation = self.path / "evaluation.json"
         self.report = self.path / "report.html"
         self.data = self.path / "data"

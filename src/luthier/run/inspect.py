@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -20,6 +21,9 @@ from luthier.run import prepare as preparing
 from luthier.run.rank import rank as rank_models
 from luthier.run.settings import Settings
 from luthier.tasks.base import Task
+
+# Values of a column that a message quotes.
+NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -100,3 +104,25 @@ def labelled(data: Any, task: Task) -> tuple[pd.DataFrame, Path]:
     if kept.empty:
         raise DataError(f"{dataset.source!r} has no labelled rows to evaluate on.")
     return kept.reset_index(drop=True), dataset.root
+
+
+def known_answers(task: Task, frame: pd.DataFrame) -> list[np.ndarray]:
+    """The true answers of rows, encoded.
+
+    Raises:
+        DataError: Training saw none of them, so that there is nothing to judge by.
+    """
+    targets = task.targets(frame)
+    # With any outputs at all: whether an answer has a loss is up to the answer.
+    losses = task.example_losses(task.majority(targets, targets), targets)
+    if np.isfinite(losses).any():
+        return targets
+    target = task.columns.roles["target"]
+    column = target[0] if isinstance(target, list) else target
+    met = [str(value) for value in frame[column].map(str).unique()[:NAMED]]
+    raise DataError(
+        f"None of the {len(frame):,} rows has an answer that this model knows: column {column!r} holds "
+        f"{', '.join(map(repr, met))}{' and others' if frame[column].map(str).nunique() > NAMED else ''}.",
+        f"It was trained to answer {', '.join(map(repr, task.label_names[:NAMED]))}"
+        f"{' and others' if len(task.label_names) > NAMED else ''}.",
+    )

@@ -15,6 +15,7 @@ import pandas as pd
 from luthier import data as reading
 from luthier.data.check import Finding
 from luthier.errors import DataError, SettingError
+from luthier.evaluate.slices import check_columns
 from luthier.models import families
 from luthier.models import processor as processors
 from luthier.models import source as models
@@ -134,6 +135,8 @@ def read(settings: Settings, data: Any = None) -> reading.Dataset:
                     f"There is no group column {settings.group!r} in the {name} split.",
                     f"Its columns: {', '.join(c for c in frame.columns if not c.startswith('__'))}.",
                 )
+    judged = dataset.splits.get("test", next(iter(dataset.splits.values())))
+    check_columns(settings.slices, judged, f"the rows of {dataset.source or dataset.name!r}")
     return dataset
 
 

@@ -10,18 +10,25 @@ from typing import Any, TypedDict
 import numpy as np
 import pandas as pd
 
+from luthier.data.leaks import seen_before
 from luthier.deploy.predictor import Predictor
 from luthier.engine.engine import Engine
 from luthier.engine.inputs import Split
 from luthier.evaluate import baselines as simple
 from luthier.evaluate.baselines import Baseline
+from luthier.evaluate.calibration import fit_temperature
 from luthier.evaluate.evaluation import Evaluation, evaluate
+from luthier.evaluate.leaks import without
+from luthier.evaluate.worth import worth
 from luthier.models.forms import SavedForm
+from luthier.models.heads import last_linear
+from luthier.models.network import Network
 from luthier.models.saved import save
 from luthier.recipe import Recipe
-from luthier.run.baselines import Trained, scratch, scratch_recipe
+from luthier.run.baselines import Trained, nearest, probe_recipe, scratch, scratch_recipe
 from luthier.run.folder import RunFolder, write_text
 from luthier.run.prepare import Prepared
+from luthier.run.suspects import SHOWN, suspects
 from luthier.study.study import Finished
 
 # The share of the budget that the from-scratch baseline may take; it gets as many epochs as fit.
@@ -69,12 +76,30 @@ class Prover:
         self.task = prepared.task
         self.frame = prepared.dataset.splits["test"]
         self.groups = prepared.groups("test")
+        self._validation: tuple[int, list[np.ndarray]] | None = None
+        self._temperature = 1.0
 
-    def save(self, best: Finished) -> SavedForm:
-        """Writes the winner as a directory that loads without Luthier."""
+    def save(self, best: Finished, say: Callable[[str], None] = lambda message: None) -> SavedForm:
+        """Writes the winner, with its temperature, as a directory that loads without Luthier.
+
+        Args:
+            best: The winner.
+            say: Told where no temperature can be part of it.
+        """
         source = self.engine.sources[best.recipe.model]
+        network = self.engine.network(best.recipe, best.seed, trial=best.trial)
+        temperature = fit_temperature(
+            self.task, self.validation_outputs(best, network), self.engine.inputs.targets("validation")
+        )
+        if temperature != 1.0 and last_linear(network.head) is None:
+            say(
+                f"The head ends in no linear layer, so that the temperature {temperature:.2f} cannot be part "
+                "of the saved model: its probabilities are left as they are."
+            )
+            temperature = 1.0
+        self._temperature = temperature
         return save(
-            self.engine.network(best.recipe, best.seed, trial=best.trial),
+            network,
             source,
             self.engine.inputs.processor(source),
             best.recipe,
@@ -84,7 +109,20 @@ class Prover:
             problem_type=self.task.problem_type,
             labels=self.task.label_names,
             peft_type=self.task.peft_type,
+            temperature=temperature,
         )
+
+    def validation_outputs(self, best: Finished, network: Network | None = None) -> list[np.ndarray]:
+        """What a trial says of the validation rows: as it was kept, or by a pass over them."""
+        if self._validation is None or self._validation[0] != best.trial:
+            kept = None if self.engine.kept is None or best.trial < 0 else self.engine.kept.load(best.trial)
+            if kept is None or len(kept) != len(self.engine.inputs.targets("validation")):
+                network = network or self.engine.network(best.recipe, best.seed, trial=best.trial)
+                source = self.engine.sources[best.recipe.model]
+                split = self.engine.inputs.split("validation", source, best.recipe)
+                kept = self.engine.outputs(network, best.recipe, split)
+            self._validation = best.trial, kept
+        return self._validation[1]
 
     def judge(self, best: Finished) -> Judged:
         """One evaluation on the test split, of the model as it was saved; its answers are kept."""
@@ -93,7 +131,12 @@ class Prover:
         outputs = predictor.outputs(self.frame, self.prepared.dataset.root)
         targets = self.task.targets(self.frame)
         seed = self.prepared.settings.seed
-        evaluation = evaluate(self.task, outputs, targets, self.frame, groups=self.groups, seed=seed)
+        evaluation = evaluate(
+            self.task, outputs, targets, self.frame, groups=self.groups, seed=seed,
+            temperature=predictor.temperature, slices=self.prepared.settings.slices,
+            root=str(self.prepared.dataset.root),
+        )  # fmt: skip
+        evaluation.leaked = without(self.task, outputs, targets, self._seen(), groups=self.groups, seed=seed)
         evaluation.seconds = time.perf_counter() - started
         self._keep_predictions(outputs)
         return Judged(best, evaluation, outputs, targets)
@@ -105,17 +148,20 @@ class Prover:
         probe: Trained | None,
         usual: Recipe,
         scratch_seconds: Callable[[], float],
+        spent: float,
         halt: Callable[[], str | None],
         on_step: Callable[[float], None],
         say: Callable[[str], None],
     ) -> None:
-        """Puts beside the evaluation what the model must beat, on the same test examples.
+        """Puts beside the evaluation what the model must beat, on the same test examples, and what labels of
+        these and other rows are doubtful.
 
         Args:
             judged: The evaluated model; its evaluation is given the baselines.
             probe: The trained probe baseline, if wanted.
             usual: A recipe for the whole network, for training from scratch where only a head was chosen.
             scratch_seconds: Asked, when all else is done, for the time that training from scratch may take.
+            spent: Seconds that finding and training the model took.
             halt: Asked before each of its steps.
             on_step: Told its share done.
             say: Told what is being done.
@@ -131,21 +177,68 @@ class Prover:
             train, root = dataset.splits["train"], str(dataset.root)
             found.append(simple.classical(self.task, train, self.frame, root=root, **about))
         if probe is not None:
-            found.append(self._trained("Probe: a linear head on frozen features", probe, judged, about))
+            name = "Probe: a linear head on frozen features"
+            found.append(self._trained(name, "probe", probe, judged, about))
+        if "neighbours" in settings.baselines and halt() is None:
+            found.append(self._nearest(judged, probe, about, say))
+        if halt() is None:
+            self._doubt_labels(judged, probe, say)
         if (seconds := scratch_seconds()) > 0:
             say("Baseline: the same recipe from random weights")
             recipe, seed = scratch_recipe(judged.best.recipe, usual), judged.best.seed
             trained = scratch(self.engine, recipe, seed, seconds=seconds, halt=halt, on_step=on_step)
             if trained is not None:
-                found.append(self._trained("The same recipe from scratch", trained, judged, about))
+                found.append(self._trained("The same recipe from scratch", "scratch", trained, judged, about))
         judged.evaluation.baselines = [baseline for baseline in found if baseline is not None]
+        judged.evaluation.spent = spent
+        judged.evaluation.worth = worth(judged.evaluation)
 
-    def _trained(self, name: str, trained: Trained, judged: Judged, about: _Against) -> Baseline:
+    def _nearest(
+        self, judged: Judged, probe: Trained | None, about: _Against, say: Callable[[str], None]
+    ) -> Baseline | None:
+        """The nearest neighbours on the features that the probe has, or on those of the chosen model."""
+        engine, started = self.engine, time.perf_counter()
+        chosen = judged.best.recipe
+        recipe = probe.recipe if probe else probe_recipe(engine, chosen.model, chosen)
+        say("Baseline: nearest neighbours on frozen features")
+        split = Split(engine.inputs.encode(self.frame, engine.sources[recipe.model], recipe), judged.targets)
+        found = nearest(engine, recipe, split, self.prepared.settings.seed)
+        if found is None:
+            return None
+        outputs, note = found
+        return simple.from_outputs(
+            "Nearest neighbours on frozen features", self.task, outputs, judged.targets,
+            time.perf_counter() - started, note, kind="neighbours", **about,
+        )  # fmt: skip
+
+    def _doubt_labels(self, judged: Judged, probe: Trained | None, say: Callable[[str], None]) -> None:
+        """Looks for labels that are likely wrong, and writes all of them down."""
+        say("Looking for labels that are likely mistakes")
+        # As sure as the saved model is of the test rows.
+        validation = [row / self._temperature for row in self.validation_outputs(judged.best)]
+        outputs = {"test": judged.outputs, "validation": validation}
+        recipe = None if probe is None else probe.recipe
+        found = suspects(self.prepared, self.engine, outputs, judged.targets, recipe)
+        if found is not None:
+            write_text(self.folder.suspects, found.table().to_csv(index=False))
+            found.rows = found.rows[:SHOWN]
+        judged.evaluation.suspects = found
+
+    def _seen(self) -> np.ndarray:
+        """(n,) whether training or choosing has seen a test row's input, or nearly."""
+        dataset, task = self.prepared.dataset, self.task
+        leaks = [one for one in self.prepared.findings if (one.code, one.split) == ("leak", "test")]
+        checked = self.frame["__row__"].isin([row for one in leaks for row in one.rows]).to_numpy()
+        inputs, kind = task.columns.roles["input"], task.input_kind
+        seen = seen_before(dataset.splits["train"], self.frame, inputs, kind, dataset.root)
+        return np.asarray(checked | seen)
+
+    def _trained(self, name: str, kind: str, trained: Trained, judged: Judged, about: _Against) -> Baseline:
         source = self.engine.sources[trained.recipe.model]
         split = Split(self.engine.inputs.encode(self.frame, source, trained.recipe), judged.targets)
         outputs = trained.outputs(self.engine, split)
         return simple.from_outputs(
-            name, self.task, outputs, judged.targets, trained.seconds, trained.note, **about
+            name, self.task, outputs, judged.targets, trained.seconds, trained.note, kind=kind, **about
         )
 
     def _keep_predictions(self, outputs: list[np.ndarray]) -> None:

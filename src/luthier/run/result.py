@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,21 +92,35 @@ class Result:
         """
         return self.predictor.predict(inputs, root)
 
-    def evaluate(self, data: Any) -> Evaluation:
+    def evaluate(self, data: Any, *, slices: Sequence[str] | None = None) -> Evaluation:
         """Judges the model on further labelled data: a path, a table, or what else `tune` takes.
 
-        Of data in several splits, the test split is used where there is one.
+        Of data in several splits, the test split is used where there is one. Where it has the column that
+        the run was grouped by, whole groups are resampled for intervals.
+
+        Args:
+            data: With the columns that the model was trained on.
+            slices: Columns to tell the result apart by; None: those of the run, as far as they are there.
 
         Raises:
-            DataError: It cannot be read, or lacks the columns this model was trained on.
+            DataError: It cannot be read, lacks the columns this model was trained on, or has no answer that
+                this model knows.
+            SettingError: It lacks a column of ``slices``.
         """
         from luthier.evaluate.evaluation import evaluate
-        from luthier.run.inspect import labelled
+        from luthier.evaluate.slices import check_columns
+        from luthier.run.inspect import known_answers, labelled
 
-        task = self.predictor.task
+        task, settings = self.predictor.task, self.settings
         frame, root = labelled(data, task)
-        outputs = self.predictor.outputs(frame, root)
-        return evaluate(task, outputs, task.targets(frame), frame, seed=self.settings.seed)
+        columns = [name for name in settings.slices if name in frame] if slices is None else list(slices)
+        check_columns(columns, frame, "the data")
+        targets = known_answers(task, frame)
+        groups = frame[settings.group].to_numpy() if settings.group in frame else None
+        return evaluate(
+            task, self.predictor.outputs(frame, root), targets, frame, groups=groups, seed=settings.seed,
+            temperature=self.predictor.temperature, slices=columns, root=str(root),
+        )  # fmt: skip
 
     def save(self, directory: str | Path) -> Path:
         """Copies the model directory.

@@ -13,8 +13,8 @@ from luthier.errors import LuthierError, SettingError
 from luthier.run.duration import parse_budget
 from luthier.study.constraints import FORM, parse_constraint
 
-Baseline = Literal["majority", "classical", "probe", "scratch"]
-BASELINES: list[Baseline] = ["majority", "classical", "probe", "scratch"]
+Baseline = Literal["majority", "classical", "probe", "neighbours", "scratch"]
+BASELINES: list[Baseline] = ["majority", "classical", "probe", "neighbours", "scratch"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -132,6 +132,10 @@ class Settings(BaseModel):
     baselines: list[Baseline] = Field(
         default_factory=lambda: list(BASELINES),
         description="What the result is compared with.",
+    )
+    slices: Names = Field(
+        default_factory=list,
+        description="Columns whose values the result is told apart by, beside classes and lengths.",
     )
 
     # Where it runs.

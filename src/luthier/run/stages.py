@@ -34,6 +34,7 @@ from luthier.run.progress import Progress
 from luthier.run.prove import SCRATCH_SHARE, Prover
 from luthier.run.rank import rank
 from luthier.run.result import Result
+from luthier.run.suspects import allowed
 from luthier.space import Space
 from luthier.study.budget import Budget
 from luthier.study.store import Store
@@ -208,8 +209,8 @@ class Run:
         frames = self.prepared.dataset.splits
         share = len(frames["test"]) / len(frames["train"])
         forward = self.probe and engine.epoch_seconds(self.probe.recipe)
-        networks = 3
-        return CLOSING_SECONDS + networks * share * (forward or 0.0)
+        networks = 3 + ("neighbours" in self.prepared.settings.baselines)
+        return CLOSING_SECONDS + allowed(self.prepared.settings) + networks * share * (forward or 0.0)
 
     def _scratch_seconds(self, engine: Engine, best: Finished | None) -> float:
         """Time kept for the from-scratch baseline: what its epochs take, up to its share of the budget."""
@@ -230,7 +231,7 @@ class Run:
         """Saves, judges and tells. An interrupted run skips the baselines that would have to be trained."""
         task = engine.task
         prover = Prover(self.prepared, engine, self.folder)
-        form = prover.save(best)
+        form = prover.save(best, self.watch.note)
         stopped = interrupt.reason() is not None
 
         def scratch_seconds() -> float:
@@ -243,6 +244,7 @@ class Run:
             probe=self.probe,
             usual=self._usual(best.recipe.model),
             scratch_seconds=scratch_seconds,
+            spent=self.clock.spent,
             halt=interrupt.reason,
             on_step=self._step,
             say=self.watch.note,

@@ -137,7 +137,7 @@ def command(prepared: Prepared) -> str:
     given: dict[str, Any] = settings.model_dump(
         exclude_defaults=True, exclude={"data", "out", "columns", "baselines"}
     )
-    repeated = {"objectives": "objective", "constraints": "constraint"}
+    repeated = {"objectives": "objective", "constraints": "constraint", "slices": "slice"}
     words = ["luthier", "tune", settings.data]
     for name, value in given.items():
         option = "--" + repeated.get(name, name).replace("_", "-")

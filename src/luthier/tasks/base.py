@@ -51,6 +51,21 @@ class Batch:
     indices: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
+@dataclass(frozen=True)
+class Decisions:
+    """Answers that carry a probability, and whether they are right.
+
+    Attributes:
+        confidence: (m,) the probability that the model gives to what it says.
+        right: (m,) bool.
+        example: (m,) position of the example that each belongs to.
+    """
+
+    confidence: np.ndarray
+    right: np.ndarray
+    example: np.ndarray
+
+
 class Examples(Protocol):
     """A split, encoded once for one model's preprocessing, from which batches are drawn."""
 
@@ -359,6 +374,47 @@ class Task(SoftTargets, ABC):
     @abstractmethod
     def example_losses(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
         """(n,) loss of each example, to sort the worst errors by; NaN for unseen labels."""
+
+    def decisions(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Decisions | None:
+        """What calibration is judged by: each answer whose truth is known, with its probability.
+
+        An answer that training never saw makes the decision wrong. None, as here, where answers carry no
+        probability.
+        """
+        return None
+
+    def hits(
+        self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+    ) -> tuple[list[str], np.ndarray, np.ndarray] | None:
+        """Names of the classes, and how often each was found and is there: (n, classes) twice; their sums
+        give the recall of each class. None, as here, where there are no classes.
+        """
+        return None
+
+    def measure(self, frame: pd.DataFrame, root: str = ".") -> tuple[str, np.ndarray] | None:
+        """How much there is to an input, to judge short ones and long ones apart.
+
+        Args:
+            frame: Rows.
+            root: Folder that relative file names in the frame are resolved against.
+
+        Returns:
+            The unit in the plural, such as ``words``, and (n,) numbers; None, as here, where nothing is to be
+            measured.
+        """
+        return None
+
+    def vote(self, targets: Sequence[np.ndarray], near: np.ndarray) -> list[np.ndarray] | None:
+        """Outputs that say of each example what its neighbours' true answers say on the whole.
+
+        Args:
+            targets: Of the training examples.
+            near: (m, k) positions among them.
+
+        Returns:
+            m arrays; None, as here, where an example has no one answer.
+        """
+        return None
 
     @abstractmethod
     def show(self, frame: pd.DataFrame) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from scipy.special import log_softmax, softmax
 
 from luthier.errors import DataError
-from luthier.tasks.base import Batch, Columns, Task
+from luthier.tasks.base import Batch, Columns, Decisions, Task
 from luthier.tasks.columns import FEW, Target, count_distinct, kind
 from luthier.tasks.labels import MISSING, UNSEEN, is_missing, label_text, sort_labels
 
@@ -320,6 +320,30 @@ class SingleLabel(Task):
         true = np.asarray(targets, dtype=np.int64)
         scores = log_softmax(as_table(outputs).astype(np.float64), axis=1)
         return np.where(true >= 0, -scores[np.arange(len(true)), np.maximum(true, 0)], np.nan)
+
+    def decisions(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Decisions | None:
+        """The likeliest class of each example with a label."""
+        true = np.asarray(targets, dtype=np.int64)
+        judged = np.flatnonzero(true != MISSING)
+        if not len(judged):
+            return Decisions(np.empty(0), np.empty(0, dtype=bool), judged)
+        shares = softmax(as_table([outputs[i] for i in judged.tolist()]).astype(np.float64), axis=1)
+        return Decisions(shares.max(axis=1), shares.argmax(axis=1) == true[judged], judged)
+
+    def hits(
+        self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+    ) -> tuple[list[str], np.ndarray, np.ndarray] | None:
+        """By class."""
+        right, _, true = np.split(self.statistics(outputs, targets)[:, 4:], 3, axis=1)
+        return self.label_names, right, true
+
+    def vote(self, targets: Sequence[np.ndarray], near: np.ndarray) -> list[np.ndarray] | None:
+        """Log shares of the neighbours' classes, with the training frequencies counted as one neighbour
+        more."""
+        classes = np.asarray(targets, dtype=np.int64)
+        prior = np.exp(log_prior(classes, self.num_outputs).astype(np.float64))
+        votes = (classes[near][:, :, None] == np.arange(self.num_outputs)).sum(axis=1) + prior
+        return list(np.log(votes / votes.sum(axis=1, keepdims=True)).astype(np.float32))
 
     def majority(self, train: Sequence[np.ndarray], like: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Log frequencies of the classes in ``train``, for every row."""

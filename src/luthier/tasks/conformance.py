@@ -333,6 +333,31 @@ def check_baselines(case: Case) -> None:
         )
 
 
+def check_parts_of_the_result(case: Case) -> None:
+    """Decisions, hits, measures and votes fit the rows; right answers are right decisions and full recall."""
+    task = case.fitted()
+    train, test = task.targets(case.train), task.targets(case.test)
+    right = case.right(task, test)
+    if (decisions := task.decisions(right, test)) is not None:
+        sure = decisions.confidence
+        _require(
+            len(sure) == len(decisions.right) == len(decisions.example) > 0, "decisions differ in length"
+        )
+        _require(bool(((sure >= 0) & (sure <= 1)).all()), "a confidence is no probability")
+        _require(bool(decisions.right.all()), "a right answer is a wrong decision")
+        _require(bool((decisions.example < len(test)).all()), "a decision belongs to no example")
+    if (hits := task.hits(right, test)) is not None:
+        names, found, there = hits
+        _require(found.shape == there.shape == (len(test), len(names)), "hits are not (n, classes)")
+        _require(bool((found == there).all()) and bool(there.any()), "right answers miss a class")
+    if (measured := task.measure(case.test, case.root)) is not None:
+        _require(bool(measured[0]) and measured[1].shape == (len(test),), "measures are not (n,)")
+    near = np.zeros((len(test), 2), dtype=np.int64)
+    if (voted := task.vote(train, near)) is not None:
+        _require([o.shape for o in voted] == [o.shape for o in right], "votes have other shapes than outputs")
+        _require(np.isfinite(task.metrics(voted, test)["loss"]), "the loss of a vote is not finite")
+
+
 def check_strata(case: Case) -> None:
     """Strata need no fitted task, since a split is made before labels are learnt."""
     columns = case.fitted().columns
@@ -353,6 +378,7 @@ CHECKS: list[Callable[[Case], None]] = [
     check_right_scores_best,
     check_decodes_to_json,
     check_baselines,
+    check_parts_of_the_result,
     check_strata,
 ]
 """All checks; each takes a `Case` and raises AssertionError with what is wrong."""

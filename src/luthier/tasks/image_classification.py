@@ -14,6 +14,9 @@ from luthier.tasks.columns import Hints, check_hints, find_target, image_input
 from luthier.tasks.examples import ImageExamples, encode_images, open_image
 from luthier.tasks.labels import row_numbers
 
+_SAMPLED = 16
+"""Side in pixels of what an image's brightness is taken from."""
+
 
 class ImageClassification(SingleLabel):
     """One class for each image; the input column holds file names, PIL images or encoded bytes."""
@@ -60,6 +63,14 @@ class ImageClassification(SingleLabel):
             name if isinstance(name, str) else f"image of row {row}"
             for name, row in zip(names, rows, strict=True)
         ]
+
+    def measure(self, frame: pd.DataFrame, root: str = ".") -> tuple[str, np.ndarray] | None:
+        """The mean brightness, from 0 to 255."""
+        bright = [
+            np.asarray(open_image(cell, root, row).convert("L").resize((_SAMPLED, _SAMPLED))).mean()
+            for cell, row in zip(frame[self.input], row_numbers(frame), strict=True)
+        ]
+        return "brightness", np.asarray(bright, dtype=np.float64)
 
     def classical(
         self, train: pd.DataFrame, test: pd.DataFrame, *, seed: int, root: str = "."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,16 @@ def numbers(frame: pd.DataFrame, name: str) -> np.ndarray:
 def texts(series: pd.Series[Any]) -> list[str]:
     """A column as texts; a missing cell is the empty text."""
     return ["" if is_missing(value) else str(value) for value in series]
+
+
+def text_sizes(rows: Sequence[str]) -> tuple[str, np.ndarray]:
+    """The unit and (n,) sizes of texts: ``words``, or ``characters`` where a text is one word (molecules,
+    unspaced scripts).
+    """
+    words = np.array([len(text.split()) for text in rows], dtype=np.float64)
+    if len(words) and np.median(words) < 2:
+        return "characters", np.array([len(text) for text in rows], dtype=np.float64)
+    return "words", words
 
 
 def word_lists(frame: pd.DataFrame, name: str) -> list[list[str]]:

@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from luthier.errors import DataError
 from luthier.tasks import classical
-from luthier.tasks.base import Batch, Columns, Modality, Task
+from luthier.tasks.base import Batch, Columns, Decisions, Modality, Task
 from luthier.tasks.classification import as_table, mean_f1, ratio, ratios
 from luthier.tasks.columns import Hints, by_name, check_hints, kind, text_and_target, text_input, usable
 from luthier.tasks.examples import TextExamples, encode_texts
@@ -27,6 +27,7 @@ from luthier.tasks.labels import (
     one_line,
     row_numbers,
     sort_labels,
+    text_sizes,
     texts,
 )
 
@@ -364,6 +365,36 @@ class MultiLabelClassification(Task):
         losses = np.where(known, np.logaddexp(0, np.where(answers == 1, -scores, scores)), 0.0)
         count = known.sum(axis=1)
         return np.where(count > 0, losses.sum(axis=1) / np.maximum(count, 1), np.nan)
+
+    def decisions(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Decisions | None:
+        """Yes or no to each label that is known to be there or not."""
+        answers, scores = self._matrix(targets), as_table(outputs).astype(np.float64)
+        example, label = np.nonzero(answers >= 0)
+        said = scores[example, label]
+        return Decisions(expit(np.abs(said)), (said > 0) == (answers[example, label] == 1), example)
+
+    def hits(
+        self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+    ) -> tuple[list[str], np.ndarray, np.ndarray] | None:
+        """By label."""
+        right, _, true = np.split(self.statistics(outputs, targets)[:, 5:], 3, axis=1)
+        return self.label_names, right, true
+
+    def measure(self, frame: pd.DataFrame, root: str = ".") -> tuple[str, np.ndarray] | None:
+        """Words, or characters."""
+        return text_sizes(texts(frame[self.input]))
+
+    def vote(self, targets: Sequence[np.ndarray], near: np.ndarray) -> list[np.ndarray] | None:
+        """Log-odds of each label among the neighbours that know it, with the training frequencies counted as
+        one neighbour more."""
+        answers = self._matrix(targets)
+        yes, no = (answers == 1).sum(axis=0) + 0.5, (answers == 0).sum(axis=0) + 0.5
+        share = yes / (yes + no)
+        for_it, against = (
+            (answers[near] == 1).sum(axis=1) + share,
+            (answers[near] == 0).sum(axis=1) + 1 - share,
+        )
+        return list(np.log(for_it / against).astype(np.float32))
 
     def show(self, frame: pd.DataFrame) -> list[str]:
         """The texts."""

@@ -13,7 +13,7 @@ from luthier.tasks.base import Columns, Modality
 from luthier.tasks.classification import SingleLabel, claim_classes
 from luthier.tasks.columns import Hints, check_hints, text_and_target
 from luthier.tasks.examples import TextExamples, encode_texts
-from luthier.tasks.labels import one_line, texts
+from luthier.tasks.labels import one_line, text_sizes, texts
 
 
 class TextClassification(SingleLabel):
@@ -50,6 +50,10 @@ class TextClassification(SingleLabel):
     def show(self, frame: pd.DataFrame) -> list[str]:
         """The texts."""
         return [one_line(text) for text in texts(frame[self.input])]
+
+    def measure(self, frame: pd.DataFrame, root: str = ".") -> tuple[str, np.ndarray] | None:
+        """Words, or characters."""
+        return text_sizes(texts(frame[self.input]))
 
     def classical(
         self, train: pd.DataFrame, test: pd.DataFrame, *, seed: int, root: str = "."

@@ -15,7 +15,7 @@ from luthier.tasks.base import Batch, Columns, Modality, Task
 from luthier.tasks.classification import as_table, ratio, ratios
 from luthier.tasks.columns import FEW, Hints, check_hints, count_distinct, kind, text_and_target
 from luthier.tasks.examples import TextExamples, encode_texts
-from luthier.tasks.labels import numbers, one_line, texts
+from luthier.tasks.labels import numbers, one_line, text_sizes, texts
 
 _BINS = 10  # Strata of a split: deciles of the target.
 
@@ -236,6 +236,21 @@ class TextRegression(Task):
             return np.empty(0)
         errors = as_table(outputs).astype(np.float64)[:, 0] - np.asarray(targets, dtype=np.float64)
         return np.asarray(errors**2)
+
+    def measure(self, frame: pd.DataFrame, root: str = ".") -> tuple[str, np.ndarray] | None:
+        """Words, or characters."""
+        return text_sizes(texts(frame[self.input]))
+
+    def vote(self, targets: Sequence[np.ndarray], near: np.ndarray) -> list[np.ndarray] | None:
+        """The mean of the neighbours' values, of those that have one."""
+        values = np.asarray(targets, dtype=np.float64)
+        known = np.isfinite(values)
+        if not known.any():
+            return None
+        count = known[near].sum(axis=1)
+        sums = np.where(known, values, 0.0)[near].sum(axis=1)
+        mean = np.where(count > 0, sums / np.maximum(count, 1), values[known].mean())
+        return list(mean.astype(np.float32)[:, None])
 
     def show(self, frame: pd.DataFrame) -> list[str]:
         """The texts."""

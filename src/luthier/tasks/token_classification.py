@@ -14,7 +14,7 @@ from scipy.special import log_softmax, softmax
 from seqeval.metrics.sequence_labeling import get_entities
 
 from luthier.errors import DataError
-from luthier.tasks.base import Batch, Columns, Modality, Task
+from luthier.tasks.base import Batch, Columns, Decisions, Modality, Task
 from luthier.tasks.classification import balanced_weights, cross_entropy, log_prior, ratio, ratios
 from luthier.tasks.columns import Hints, check_hints, kind, one, usable
 from luthier.tasks.examples import TokenExamples, encode_words
@@ -285,6 +285,30 @@ class TokenClassification(Task):
                 scores = log_softmax(np.asarray(output[: len(kept)], dtype=np.float64), axis=1)
                 losses[row] = -scores[np.arange(len(kept)), np.maximum(kept, 0)][kept >= 0].mean()
         return losses
+
+    def decisions(self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Decisions | None:
+        """The likeliest tag of each word that the model read."""
+        sure, right, example = [np.empty(0)], [np.empty(0, dtype=bool)], [np.empty(0, dtype=np.int64)]
+        for place, (output, target) in enumerate(zip(outputs, targets, strict=True)):
+            judged = np.flatnonzero(target[: len(output)] != MISSING)
+            if len(judged):
+                shares = softmax(np.asarray(output, dtype=np.float64)[judged], axis=1)
+                sure.append(shares.max(axis=1))
+                right.append(shares.argmax(axis=1) == target[judged])
+                example.append(np.full(len(judged), place))
+        return Decisions(np.concatenate(sure), np.concatenate(right), np.concatenate(example))
+
+    def hits(
+        self, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]
+    ) -> tuple[list[str], np.ndarray, np.ndarray] | None:
+        """By type of entity."""
+        right, _, meant = np.split(self.statistics(outputs, targets)[:, 2:], 3, axis=1)
+        known = len(self._types) - 1
+        return list(self._types[:-1]), right[:, :known], meant[:, :known]
+
+    def measure(self, frame: pd.DataFrame, root: str = ".") -> tuple[str, np.ndarray] | None:
+        """Words."""
+        return "words", np.array([len(words) for words in word_lists(frame, self.input)], dtype=np.float64)
 
     def show(self, frame: pd.DataFrame) -> list[str]:
         """The words."""
