@@ -31,6 +31,7 @@ from luthier.run.progress import Progress
 from luthier.run.prove import SCRATCH_SHARE, Prover
 from luthier.run.rank import rank
 from luthier.run.result import Result
+from luthier.run.verdicts import verdicts
 from luthier.space import Space
 from luthier.study.budget import Budget
 from luthier.study.store import Store
@@ -236,9 +237,13 @@ class Run:
             engine, finalists.study.ranked, best, groups=self.prepared.groups("validation"),
             seed=self.prepared.settings.seed,
         )  # fmt: skip
-        write_text(self.folder.evaluation, json.dumps(evaluation.to_json(), indent=1) + "\n")
         trials, epochs = self.store.trials(self.run), self.store.epochs(self.run)
         trials = self.goals.table(trials, self.store.recipes(self.run), finalists.study.finished)
+        evaluation.verdicts = verdicts(
+            self.prepared, engine, best, evaluation, judged.outputs, trials, epochs, probe=self.probe,
+            budget=self.clock.total,
+        )  # fmt: skip
+        write_text(self.folder.evaluation, json.dumps(evaluation.to_json(), indent=1) + "\n")
         write_text(self.folder.trials, trials.to_csv(index=False))
         status = "interrupted" if stopped else "finished"
         stages = [
