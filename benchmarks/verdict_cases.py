@@ -1,5 +1,5 @@
-"""Runs whose trouble is known, because it was put there: data, model and settings of each. What is made of them
-is measured in `verdicts`.
+"""Runs whose trouble is known, because it was put there: data, model and settings of each. What is made of
+them is measured in `verdicts`.
 
 A case is a small fine-tuning of its own: a tiny network with random weights that learns made texts, or the
 packaged MiniLM on the demo's questions.
@@ -86,7 +86,8 @@ def tiny_image(folder: Path) -> Path:
     (folder / "preprocessor_config.json").write_text(
         json.dumps(
             {
-                "image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}, "crop_pct": 0.875,
+                "image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32},
+                "crop_pct": 0.875,
                 "do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
                 "resample": 2, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25],
             }
@@ -98,7 +99,9 @@ def tiny_image(folder: Path) -> Path:
 # -- data ----------------------------------------------------------------------------------------------------
 
 
-def topics(rows: int, seed: int, *, classes: int = 3, signal: float = 0.45, weights: Any = None) -> pd.DataFrame:
+def topics(
+    rows: int, seed: int, *, classes: int = 3, signal: float = 0.45, weights: Any = None
+) -> pd.DataFrame:
     """Texts of 8 to 14 made words, each a word of the text's class with probability ``signal``."""
     rng = np.random.default_rng([seed, rows])
     common = WORDS[classes * OWN :]
@@ -107,7 +110,9 @@ def topics(rows: int, seed: int, *, classes: int = 3, signal: float = 0.45, weig
     for label in labels:
         own = WORDS[label * OWN : (label + 1) * OWN]
         length = int(rng.integers(8, 15))
-        texts.append(" ".join(str(rng.choice(own if rng.random() < signal else common)) for _ in range(length)))
+        texts.append(
+            " ".join(str(rng.choice(own if rng.random() < signal else common)) for _ in range(length))
+        )
     return pd.DataFrame({"text": texts, "label": [f"topic{label}" for label in labels]})
 
 
@@ -163,8 +168,10 @@ def coded(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(text=texts)
 
 
-def pictures(folder: Path, rows: int, seed: int, *, contrast: float, sides: tuple[int, int] = (32, 32)) -> Path:
-    """Noisy images of two classes, by whether red or blue is the stronger by ``contrast``; 0 shows neither."""
+def pictures(
+    folder: Path, rows: int, seed: int, *, contrast: float, sides: tuple[int, int] = (32, 32)
+) -> Path:
+    """Noisy images of two classes, by whether red or blue is stronger by ``contrast``; 0 shows neither."""
     from PIL import Image
 
     rng = np.random.default_rng([seed, 3])
@@ -195,9 +202,11 @@ def several(rows: int, seed: int) -> pd.DataFrame:
 
 GOOD: dict[str, Any] = {"adaptation": "full", "learning_rate": 1e-3, "epochs": 8, "batch_size": 16}
 HEAD: dict[str, Any] = {
-    "adaptation": "probe", "pooling": "mean", "head": "linear", "learning_rate": 1e-2, "epochs": 20, "batch_size": 32,
+    "adaptation": "probe", "pooling": "mean", "head": "linear", "learning_rate": 1e-2, "epochs": 20,
+    "batch_size": 32,
     "head_dropout": 0.0,
 }  # fmt: skip
+GRID = {"strategy": "grid", "trials": None}
 MULTI = {"task": "multi-label-classification"}
 FEW = ("too-few-data", "overfitting")
 
@@ -210,48 +219,210 @@ CASES: tuple[Known, ...] = (
     # Nothing is wrong.
     Known("clean-topics", (), lambda p, s: topics(700, s), "tiny", GOOD),
     Known("clean-two-topics", (), lambda p, s: topics(600, s, classes=2, signal=0.5), "tiny", GOOD),
-    Known("clean-search", (), lambda p, s: topics(600, s), "tiny", GOOD | {"learning_rate": _rates(3e-4, 3e-3)}, 4),
+    Known(
+        "clean-search",
+        (),
+        lambda p, s: topics(600, s),
+        "tiny",
+        GOOD | {"learning_rate": _rates(3e-4, 3e-3)},
+        4,
+    ),
     Known("clean-intents-probe", (), lambda p, s: intents(600, s), "minilm", HEAD),
-    Known("clean-intents-rates", (), lambda p, s: intents(480, s), "minilm", HEAD | {"learning_rate": _rates(3e-3, 3e-2)}, 4),
-    Known("clean-ratings", (), lambda p, s: ratings(600, s), "tiny", GOOD | {"epochs": 12}, 1, {"target": "rating"}),
+    Known(
+        "clean-intents-rates",
+        (),
+        lambda p, s: intents(480, s),
+        "minilm",
+        HEAD | {"learning_rate": _rates(3e-3, 3e-2)},
+        4,
+    ),
+    Known(
+        "clean-ratings",
+        (),
+        lambda p, s: ratings(600, s),
+        "tiny",
+        GOOD | {"epochs": 12},
+        1,
+        {"target": "rating"},
+    ),
     Known("clean-several", (), lambda p, s: several(500, s), "tiny", GOOD, 1, MULTI),
-    Known("clean-pictures", (), lambda p, s: pictures(p, 240, s, contrast=40), "tiny-image", GOOD | {"epochs": 6}),
+    Known(
+        "clean-pictures",
+        (),
+        lambda p, s: pictures(p, 240, s, contrast=40),
+        "tiny-image",
+        GOOD | {"epochs": 6},
+    ),
     # It learns its rows by heart.
-    Known("overfit-full", ("overfitting",), lambda p, s: topics(150, s, signal=0.25), "tiny", GOOD | {"learning_rate": 3e-3, "epochs": 25, "weight_decay": 0.0}),
-    Known("overfit-two", ("overfitting",), lambda p, s: topics(120, s, classes=2, signal=0.15), "tiny", GOOD | {"learning_rate": 2e-3, "epochs": 30}),
-    Known("overfit-ratings", ("overfitting",), lambda p, s: ratings(120, s), "tiny", GOOD | {"learning_rate": 2e-3, "epochs": 40}, 1, {"target": "rating"}),
+    Known(
+        "overfit-full",
+        ("overfitting",),
+        lambda p, s: topics(150, s, signal=0.25),
+        "tiny",
+        GOOD | {"learning_rate": 3e-3, "epochs": 25, "weight_decay": 0.0},
+    ),
+    Known(
+        "overfit-two",
+        ("overfitting",),
+        lambda p, s: topics(120, s, classes=2, signal=0.15),
+        "tiny",
+        GOOD | {"learning_rate": 2e-3, "epochs": 30},
+    ),
+    Known(
+        "overfit-ratings",
+        ("overfitting",),
+        lambda p, s: ratings(120, s),
+        "tiny",
+        GOOD | {"learning_rate": 2e-3, "epochs": 40},
+        1,
+        {"target": "rating"},
+    ),
     # It does not learn what can be learnt.
-    Known("underfit-one-epoch", ("underfitting", "rate-too-low"), lambda p, s: topics(500, s), "tiny", GOOD | {"learning_rate": 1e-5, "epochs": 1}),
-    Known("underfit-frozen", ("underfitting",), lambda p, s: topics(600, s), "tiny", HEAD | {"pooling": "cls", "learning_rate": 1e-2}),
-    Known("underfit-biases", ("underfitting",), lambda p, s: intents(480, s), "minilm", HEAD | {"weight_decay": 100.0, "learning_rate": 1e-2, "epochs": 10}),
+    Known(
+        "underfit-one-epoch",
+        ("underfitting", "rate-too-low"),
+        lambda p, s: topics(500, s),
+        "tiny",
+        GOOD | {"learning_rate": 1e-5, "epochs": 1},
+    ),
+    Known(
+        "underfit-frozen",
+        ("underfitting",),
+        lambda p, s: topics(600, s),
+        "tiny",
+        HEAD | {"pooling": "cls", "learning_rate": 1e-2},
+    ),
+    Known(
+        "underfit-biases",
+        ("underfitting",),
+        lambda p, s: intents(480, s),
+        "minilm",
+        HEAD | {"weight_decay": 100.0, "learning_rate": 1e-2, "epochs": 10},
+    ),
     # Its rate is wrong.
-    Known("high-full", ("rate-too-high",), lambda p, s: topics(500, s), "tiny", GOOD | {"learning_rate": 0.3}),
-    Known("high-diverges", ("rate-too-high",), lambda p, s: topics(500, s), "tiny", GOOD | {"optimizer": "sgd", "learning_rate": _rates(30.0, 3000.0), "clip_norm": None}, 3),
-    Known("high-search", ("rate-too-high",), lambda p, s: topics(400, s), "tiny", GOOD | {"learning_rate": _rates(0.05, 1.0)}, 4),
-    Known("high-ratings", ("rate-too-high",), lambda p, s: ratings(400, s), "tiny", GOOD | {"learning_rate": 0.3}, 1, {"target": "rating"}),
-    Known("low-full", ("rate-too-low",), lambda p, s: topics(500, s), "tiny", GOOD | {"learning_rate": 1e-5, "schedule": "constant"}),
-    Known("low-search", ("rate-too-low",), lambda p, s: topics(400, s), "tiny", GOOD | {"learning_rate": _rates(1e-7, 1e-5), "epochs": 5}, 4),
-    Known("low-probe", ("rate-too-low",), lambda p, s: intents(480, s), "minilm", HEAD | {"learning_rate": 3e-5}),
+    Known(
+        "high-full", ("rate-too-high",), lambda p, s: topics(500, s), "tiny", GOOD | {"learning_rate": 0.3}
+    ),
+    Known(
+        "high-diverges",
+        ("rate-too-high",),
+        lambda p, s: topics(500, s),
+        "tiny",
+        GOOD | {"optimizer": "sgd", "learning_rate": [0.05, 1e3, 3e3, 1e4], "clip_norm": None},
+        4,
+        GRID,
+    ),
+    Known(
+        "high-search",
+        ("rate-too-high",),
+        lambda p, s: topics(400, s),
+        "tiny",
+        GOOD | {"learning_rate": _rates(0.05, 1.0)},
+        4,
+    ),
+    Known(
+        "high-ratings",
+        ("rate-too-high",),
+        lambda p, s: ratings(400, s),
+        "tiny",
+        GOOD | {"learning_rate": 0.3},
+        1,
+        {"target": "rating"},
+    ),
+    Known(
+        "low-full",
+        ("rate-too-low",),
+        lambda p, s: topics(500, s),
+        "tiny",
+        GOOD | {"learning_rate": 1e-5, "schedule": "constant"},
+    ),
+    Known(
+        "low-search",
+        ("rate-too-low",),
+        lambda p, s: topics(400, s),
+        "tiny",
+        GOOD | {"learning_rate": _rates(1e-7, 1e-5), "epochs": 5},
+        4,
+    ),
+    Known(
+        "low-probe", ("rate-too-low",), lambda p, s: intents(480, s), "minilm", HEAD | {"learning_rate": 3e-5}
+    ),
     # Labels are wrong.
     Known("noise-10", ("label-noise",), lambda p, s: noisy(intents(900, s), 0.1, s), "minilm", HEAD),
     Known("noise-20", ("label-noise",), lambda p, s: noisy(intents(600, s), 0.2, s), "minilm", HEAD),
     Known("noise-40", ("label-noise",), lambda p, s: noisy(intents(600, s), 0.4, s), "minilm", HEAD),
-    Known("noise-20-full", ("label-noise",), lambda p, s: noisy(topics(700, s, classes=2, signal=0.5), 0.2, s), "tiny", GOOD),
+    Known(
+        "noise-20-full",
+        ("label-noise",),
+        lambda p, s: noisy(topics(700, s, classes=2, signal=0.5), 0.2, s),
+        "tiny",
+        GOOD,
+    ),
     # Answers leak.
     Known("leak-rows", ("leakage",), lambda p, s: leaking(p, topics(600, s), 0.2), "tiny", GOOD),
-    Known("leak-near-rows", ("leakage",), lambda p, s: leaking(p, topics(600, s), 0.2, near=True), "tiny", GOOD),
+    Known(
+        "leak-near-rows", ("leakage",), lambda p, s: leaking(p, topics(600, s), 0.2, near=True), "tiny", GOOD
+    ),
     Known("leak-code", ("leakage",), lambda p, s: coded(topics(400, s, signal=0.2)), "tiny", GOOD),
-    Known("leak-image-size", ("leakage",), lambda p, s: pictures(p, 160, s, contrast=15, sides=(32, 36)), "tiny-image", GOOD | {"epochs": 3}),
+    Known(
+        "leak-image-size",
+        ("leakage",),
+        lambda p, s: pictures(p, 160, s, contrast=15, sides=(32, 36)),
+        "tiny-image",
+        GOOD | {"epochs": 3},
+    ),
     # There is nothing to learn.
-    Known("shuffled-topics", ("unlearnable",), lambda p, s: shuffled(topics(500, s), "label", s), "tiny", GOOD),
-    Known("shuffled-intents", ("unlearnable",), lambda p, s: shuffled(intents(480, s), "label", s), "minilm", HEAD),
-    Known("shuffled-ratings", ("unlearnable",), lambda p, s: shuffled(ratings(400, s), "rating", s), "tiny", GOOD, 1, {"target": "rating"}),
+    Known(
+        "shuffled-topics", ("unlearnable",), lambda p, s: shuffled(topics(500, s), "label", s), "tiny", GOOD
+    ),
+    Known(
+        "shuffled-intents",
+        ("unlearnable",),
+        lambda p, s: shuffled(intents(480, s), "label", s),
+        "minilm",
+        HEAD,
+    ),
+    Known(
+        "shuffled-ratings",
+        ("unlearnable",),
+        lambda p, s: shuffled(ratings(400, s), "rating", s),
+        "tiny",
+        GOOD,
+        1,
+        {"target": "rating"},
+    ),
     # There is too little of it.
     Known("few-intents", FEW, lambda p, s: intents(110, s), "minilm", HEAD),
-    Known("few-topics", FEW, lambda p, s: topics(180, s, classes=4, signal=0.3), "tiny", HEAD),
+    Known(
+        "few-topics",
+        FEW,
+        lambda p, s: topics(180, s, classes=4, signal=0.3),
+        "tiny",
+        HEAD | {"learning_rate": 3e-2, "epochs": 60},
+    ),
     # A class is passed over.
-    Known("rare-topic", ("class-ignored",), lambda p, s: topics(900, s, classes=2, signal=0.25, weights=[0.95, 0.05]), "tiny", HEAD | {"epochs": 5, "learning_rate": 3e-3}),
-    Known("rare-full", ("class-ignored",), lambda p, s: topics(900, s, classes=2, signal=0.2, weights=[0.94, 0.06]), "tiny", GOOD | {"epochs": 3, "learning_rate": 3e-4}),
+    Known(
+        "rare-topic",
+        ("class-ignored",),
+        lambda p, s: topics(900, s, classes=2, signal=0.25, weights=[0.95, 0.05]),
+        "tiny",
+        HEAD | {"epochs": 5, "learning_rate": 3e-3},
+    ),
+    Known(
+        "rare-full",
+        ("class-ignored",),
+        lambda p, s: topics(900, s, classes=2, signal=0.2, weights=[0.94, 0.06]),
+        "tiny",
+        GOOD | {"epochs": 3, "learning_rate": 3e-4},
+    ),
     # Trials fail.
-    Known("failing-trials", ("failures",), lambda p, s: pictures(p, 160, s, contrast=40), "tiny-image", GOOD | {"epochs": 6, "pooling": ["mean", "cls"]}, 4, {"strategy": "grid", "trials": None}),
-)  # fmt: skip
+    Known(
+        "failing-trials",
+        ("failures",),
+        lambda p, s: pictures(p, 160, s, contrast=40),
+        "tiny-image",
+        GOOD | {"epochs": 6, "pooling": ["mean", "cls"]},
+        4,
+        GRID,
+    ),
+)

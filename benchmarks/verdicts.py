@@ -98,7 +98,9 @@ def rows(outcomes: list[Outcome], seeds: list[int]) -> list[dict[str, object]]:
     for name in dict.fromkeys(one.case for one in outcomes):
         mine = [one for one in outcomes if one.case == name]
         share = sum(one.right for one in mine) / len(mine)
-        said = "; ".join(dict.fromkeys(" ".join(n for g, n in one.said if g != "good") or "sound" for one in mine))
+        said = "; ".join(
+            dict.fromkeys(" ".join(n for g, n in one.said if g != "good") or "sound" for one in mine)
+        )
         truth = " or ".join(mine[0].truth) or "no fault"
         found.append(table.row(name, share, "of seeds right", peer=f"truth: {truth}", spread=f"said: {said}"))
     faulty = [one for one in outcomes if one.truth]
@@ -112,7 +114,9 @@ def rows(outcomes: list[Outcome], seeds: list[int]) -> list[dict[str, object]]:
     if clean:
         wrong = sum(not one.right for one in clean)
         told = f"{len(clean)} runs, {over}"
-        found.append(table.row("all-clean", wrong, "runs with a fault", spread=told, bar="none", met=wrong == 0))
+        found.append(
+            table.row("all-clean", wrong, "runs with a fault", spread=told, bar="none", met=wrong == 0)
+        )
     return found
 
 

@@ -1,5 +1,5 @@
-"""`linear_head`: a linear head on fixed vectors in closed form, with what it says of each training row that it
-was not shown. What is made of it lives in `sizes` and `noise`.
+"""`linear_head`: a linear head on fixed vectors in closed form, with what it says of each training row as if
+that row had been left out. What is made of it lives in `sizes` and `noise`.
 """
 
 from __future__ import annotations

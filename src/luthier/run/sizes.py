@@ -31,11 +31,15 @@ class Frozen:
         sizes: The curve over data sizes, or None.
         noise: The share of training labels contradicted by a head that was not fitted to them; None for
             targets that are no classes.
+        left_out: (n, outputs) what the head says of training rows that it was not fitted to.
+        given: (n,) their classes; zeros for targets that are no classes.
         seconds: All of it took.
     """
 
     sizes: SizeCurve | None
     noise: Noise | None
+    left_out: np.ndarray
+    given: np.ndarray
     seconds: float
 
 
@@ -76,7 +80,7 @@ def frozen(
     wanted = wanted[rows]
     clock = time.perf_counter()
     head = linear_head(train, wanted)
-    noise = None
+    noise, given = None, np.zeros(len(rows), dtype=np.int64)
     if task.target_kind == "class":
         given = wanted.argmax(axis=1)
         noise = contradicted(head.left_out, given, "A linear head on the frozen features")
@@ -88,7 +92,7 @@ def frozen(
             task, train, wanted, judged, [targets[1][at] for at in other],
             groups=None if groups is None else np.asarray(groups)[other], seconds=left / 2, seed=seed,
         )  # fmt: skip
-    return Frozen(sizes, noise, time.perf_counter() - started)
+    return Frozen(sizes, noise, head.left_out, given, time.perf_counter() - started)
 
 
 def _wanted(targets: list[np.ndarray], kind: str, outputs: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,6 @@
-"""Gathers the `Case` of a run: what the rules of `luthier.evaluate.verdicts` are told. They judge; this looks."""
+"""Gathers the `Case` of a run: what the rules of `luthier.evaluate.verdicts` are told. Nothing is judged
+here.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def verdicts(
     prepared: Prepared, engine: Engine, best: Finished, evaluation: Evaluation, outputs: Sequence[np.ndarray],
     trials: pd.DataFrame, epochs: pd.DataFrame, *, probe: Trained | None = None, budget: float = math.inf,
 ) -> list[Verdict]:  # fmt: skip
-    """Looks at what the rules need beside the tables, fills the evaluation's curve over data sizes, and judges.
+    """Looks at what the rules need beside the tables, fills the evaluation's curve over sizes, and judges.
 
     Args:
         prepared: Data, task and findings.
@@ -51,9 +53,7 @@ def verdicts(
     if told is not None:
         evaluation.sizes = told.sizes
     task, targets = engine.task, engine.inputs.targets("validation")
-    most = task.majority(engine.inputs.targets("train"), targets)
-    known = task.metrics(most, targets)
-    nothing = task.metrics([np.zeros_like(one) for one in most], targets)
+    known = task.metrics(task.majority(engine.inputs.targets("train"), targets), targets)
     answers = task.targets(prepared.dataset.splits["test"])
     case = Case(
         trials,
@@ -62,23 +62,33 @@ def verdicts(
         metric=task.metric,
         maximize=task.maximize,
         majority=task.score(known),
-        blank_loss=max(known["loss"], nothing["loss"]),
+        blank_loss=_blank_loss(engine),
         evaluation=evaluation,
         training=_fit(engine, best, budget),
         findings=_findings(prepared),
         giveaway=_giveaway(prepared, engine),
         noise=_noise(engine, best, outputs, answers, told),
-        ignored=_ignored(task.label_names, outputs, answers) if task.target_kind == "class" else [],
+        ignored=_ignored(engine, best, outputs, answers, told) if task.target_kind == "class" else [],
         usual_rates=_usual_rates(prepared, best),
     )
     return judge(case)
+
+
+def _blank_loss(engine: Engine) -> float:
+    """The loss on training rows of the most frequent answer or of zero logits, whichever is the larger."""
+    task, targets = engine.task, engine.inputs.targets("train")
+    most = task.majority(targets, targets)
+    nothing = [np.zeros_like(one) for one in most]
+    return max(task.metrics(outputs, targets)["loss"] for outputs in (most, nothing))
 
 
 def _frozen(
     prepared: Prepared, engine: Engine, best: Finished, probe: Trained | None, budget: float
 ) -> Frozen | None:
     model = best.recipe.model
-    recipe = probe.recipe if probe and probe.recipe.model == model else probe_recipe(engine, model, best.recipe)
+    recipe = (
+        probe.recipe if probe and probe.recipe.model == model else probe_recipe(engine, model, best.recipe)
+    )
     groups = prepared.groups("validation")
     return frozen(engine, recipe, budget=budget, groups=groups, seed=prepared.settings.seed)
 
@@ -149,30 +159,51 @@ def _noise(
     """From a head on the training rows, and from the winner on rows that it was not trained on; the lower."""
     if engine.task.target_kind != "class":
         return None
-    kept = engine.kept.load(best.trial) if engine.kept is not None else None
-    parts = [(outputs, answers)] + ([(kept, engine.inputs.targets("validation"))] if kept else [])
-    scores = np.concatenate([np.stack(list(part)) for part, _ in parts]).astype(np.float64)
-    given = np.concatenate([np.asarray(labels, dtype=np.int64) for _, labels in parts])
-    # As log-probabilities, whose margins compare between rows; logits of a row share an offset only.
+    scores, given = _held_out(engine, best, outputs, answers)
     winner = contradicted(scores, given, "The model")
     return least([told.noise if told else None, winner])
 
 
-def _ignored(names: list[str], outputs: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> list[Ignored]:
-    """Classes of the test split that are never answered, and how well they are ranked."""
+def _ignored(
+    engine: Engine, best: Finished, outputs: Sequence[np.ndarray], answers: Sequence[np.ndarray],
+    told: Frozen | None,
+) -> list[Ignored]:  # fmt: skip
+    """Classes of the test split that are never answered, and how well they can be ranked: by the model on rows
+    that it was not trained on, or by a head on the frozen features; the surer of the two.
+    """
     from scipy.special import log_softmax
 
-    scores = log_softmax(np.stack(list(outputs)).astype(np.float64), axis=1)
     true = np.asarray(answers, dtype=np.int64)
-    said = set(scores.argmax(axis=1).tolist())
+    said = set(np.stack(list(outputs)).argmax(axis=1).tolist())
+    scores, given = _held_out(engine, best, outputs, answers)
+    seen = [("The model", log_softmax(scores, axis=1), given)]
+    if told is not None:
+        seen.append(("A linear head on the frozen features", told.left_out, told.given))
     found = []
-    for at in range(len(names)):
-        inside, outside = scores[true == at, at], scores[(true >= 0) & (true != at), at]
-        if at in said or not len(inside) or not len(outside):
+    for at, name in enumerate(engine.task.label_names):
+        rows = int((true == at).sum())
+        if at in said or not rows:
             continue
-        area, interval = ranking(inside, outside)
-        found.append(Ignored(names[at], len(inside), area, interval))
+        ranked = [
+            Ignored(
+                name, rows, *ranking(weights[known == at, at], weights[(known >= 0) & (known != at), at]), who
+            )
+            for who, weights, known in seen
+            if (known == at).any() and ((known >= 0) & (known != at)).any()
+        ]
+        if ranked:
+            found.append(max(ranked, key=lambda one: one.interval[0]))
     return found
+
+
+def _held_out(
+    engine: Engine, best: Finished, outputs: Sequence[np.ndarray], answers: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The winner's outputs on test and validation rows, (n, classes), and their classes (n,)."""
+    kept = engine.kept.load(best.trial) if engine.kept is not None else None
+    parts = [(outputs, answers)] + ([(kept, engine.inputs.targets("validation"))] if kept else [])
+    scores = np.concatenate([np.stack(list(part)) for part, _ in parts]).astype(np.float64)
+    return scores, np.concatenate([np.asarray(labels, dtype=np.int64) for _, labels in parts])
 
 
 def ranking(inside: np.ndarray, outside: np.ndarray) -> tuple[float, tuple[float, float]]:

@@ -4,6 +4,6 @@
 """
 
 from luthier.evaluate.verdicts.case import Case, Fit, Found, Ignored
-from luthier.evaluate.verdicts.judge import judge
+from luthier.evaluate.verdicts.rules import judge
 
 __all__ = ["Case", "Fit", "Found", "Ignored", "judge"]

@@ -66,15 +66,19 @@ class Ignored:
     Attributes:
         name: Its name.
         rows: Test rows of it.
-        ranking: Probability that the model gives it more weight in a row of it than in one of another class
-            (the area under the ROC curve).
+        fair: Its share of the test rows, in units of an even share: below 1 it is rarer than others.
+        ranking: Probability that it gets more weight in a row of it than in one of another class (the area
+            under the ROC curve), on rows that were not trained on.
         interval: 95% (low, high) of that.
+        source: Who gives the weight, for people.
     """
 
     name: str
     rows: int
+    fair: float
     ranking: float
     interval: Interval
+    source: str = "The model"
 
 
 @dataclass
@@ -120,7 +124,9 @@ class Case:
         """Epochs of a trial in order; of the chosen one if none is named."""
         if not len(self.epochs):
             return self.epochs
-        return self.epochs[self.epochs["trial"] == (self.best if trial is None else trial)].sort_values("epoch")
+        return self.epochs[self.epochs["trial"] == (self.best if trial is None else trial)].sort_values(
+            "epoch"
+        )
 
     def setting(self, name: str, trial: int | None = None) -> object:
         """A setting of a trial's recipe, or None where it is not known."""
@@ -161,7 +167,7 @@ class Case:
 
     @property
     def cheap(self) -> list[Baseline]:
-        """Baselines that learn and take little: all but the most frequent answer and training from scratch."""
+        """Baselines that learn and take little: not the most frequent answer, nor training from scratch."""
         return [
             one
             for one in (self.evaluation.baselines if self.evaluation else [])
@@ -204,7 +210,9 @@ class Case:
             end = sign * (sizes.lows[-1] if self.maximize else sizes.highs[-1])
             tried += math.isfinite(end)
             if value - _SURER * (value - end) > self.majority:
-                found.append((value, f"a linear head on the frozen features reaches {self.shown(value)} on validation"))
+                found.append(
+                    (value, f"a linear head on the frozen features reaches {self.shown(value)} on validation")
+                )
         return tried, max(found)[1] if found else ""
 
     @cached_property

@@ -13,9 +13,11 @@ from luthier.evaluate.verdict import Verdict
 from luthier.evaluate.verdicts.case import FLAT, Case, difference
 
 GAP = 0.10
-"""A training score this far above validation, where 0 is the most frequent answer and 1 is no error, is a gap."""
+"""A training score this far above validation is a gap, where 0 is the most frequent answer and 1 no error."""
 WIDE = 0.25
 """A gap from here on, with a risen loss, is a fault."""
+FITTED = 0.9
+"""A model that reaches this on its training rows, on the same scale, fits them."""
 RISE = 0.05
 """A validation loss has risen when it ends at least this share above its lowest."""
 STEEP = 0.25
@@ -70,7 +72,8 @@ def overfitting(case: Case) -> Verdict | None:
     if found is not None:
         parts.append(
             f"Validation loss rose after epoch {found.epoch} ({found.low:.3g} to {found.high:.3g}) while "
-            f"training loss fell ({found.train[0]:.3g} to {found.train[1]:.3g}): from there on it learnt the training "
+            f"training loss fell ({found.train[0]:.3g} to {found.train[1]:.3g}): from there on it learnt "
+            "the training "
             "rows by heart."
         )
     step = "More rows help most; else train less of the model (`adaptation: last_k`, `lora` or `probe`), "
@@ -87,17 +90,20 @@ def overfitting(case: Case) -> Verdict | None:
 
 
 def underfitting(case: Case) -> Verdict | None:
-    """A cheap learner does clearly better, and the model is no better on the rows that it was trained on; or
-    its training loss hardly fell, and it has not learnt anything.
+    """A cheap learner does clearly better, and the model does not fit the rows that it was trained on; or its
+    training loss hardly fell, and it has not learnt anything.
     """
     gap, said = _gap(case)
     losses = numbers(case.curve(), "train_loss")
     behind = case.behind
     if behind is not None and case.evaluation is not None:
-        if gap >= GAP or (math.isnan(gap) and _memorised(case)):
+        fitted = case.skill(case.training.score) if case.training else math.nan
+        if fitted >= FITTED or (math.isnan(fitted) and _memorised(case)):
             return None
-        evidence = f"“{behind.name}” is better on the test split ({difference(behind)}), and the model does "
-        evidence += f"not fit its training rows either. {said}" if said else "not fit its training rows either."
+        evidence = (
+            f"“{behind.name}” is better on the test split ({difference(behind)}), and the model does not "
+        )
+        evidence += f"fit its training rows either. {said}"
     elif case.learnt is False and not (gap >= GAP):
         tried, other = case.others
         fall = case.fall()
@@ -112,7 +118,11 @@ def underfitting(case: Case) -> Verdict | None:
     else:
         return None
     return Verdict(
-        "underfitting", "fault", "The model has not learnt what can be learnt", evidence, _more(case, len(losses))
+        "underfitting",
+        "fault",
+        "The model has not learnt what can be learnt",
+        evidence,
+        _more(case, len(losses)),
     )
 
 
@@ -130,7 +140,8 @@ def still_improving(case: Case) -> Verdict | None:
         "It was still improving when it ended",
         f"The chosen trial was at its best in its last epoch, {len(scores)}: validation {case.metric} "
         f"{case.shown(scores[-2])} before, {case.shown(scores[-1])} then.",
-        f"Allow more `epochs` in the space (up to {2 * len(scores)}), or more time: `luthier resume RUN --budget +10m`.",
+        f"Allow more `epochs` in the space (up to {2 * len(scores)}), or more time: `luthier resume RUN "
+        "--budget +10m`.",
     )
 
 
@@ -146,7 +157,9 @@ def _gap(case: Case) -> tuple[float, str]:
     sign = 1.0 if case.maximize else -1.0
     test = sign * evaluation.value if evaluation else math.nan
     held = min(case.score, test) if math.isfinite(test) else case.score
-    said = f"{case.metric} is {case.shown(fit.score)} on training rows, {case.shown(case.score)} on validation"
+    said = (
+        f"{case.metric} is {case.shown(fit.score)} on training rows, {case.shown(case.score)} on validation"
+    )
     said += f", {case.shown(test)} on test." if math.isfinite(test) else "."
     spread = case.deviation if math.isfinite(case.deviation) else 0.0
     if fit.score - held <= 2 * spread:
@@ -167,6 +180,10 @@ def _memorised(case: Case) -> bool:
 def _more(case: Case, epochs: int) -> str:
     """What gives a model more room or time."""
     frozen = case.setting("adaptation") in ("probe", "bias")
-    first = "Train more of the model (`adaptation: last_k`, `lora` or `full`)" if frozen else "Give it more `epochs`"
+    first = (
+        "Train more of the model (`adaptation: last_k`, `lora` or `full`)"
+        if frozen
+        else "Give it more `epochs`"
+    )
     first += f" (it had {epochs})" if not frozen and epochs else ""
     return f"{first}, a higher `learning_rate`, or another `--model`."

@@ -1,4 +1,4 @@
-"""Rules on answers that leak into what they are judged on: rows in two splits, a mark that says the answer."""
+"""Rules on answers that leak into what they are judged on: rows in two splits, a mark that says them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ def rows_in_two_splits(case: Case) -> Verdict | None:
     found = [one for one in case.findings if one.kind in ("leak", "near-leak") and one.split]
     if not found:
         return None
-    shares = {split: sum(one.share for one in found if one.split == split) for split in ("test", "validation")}
+    shares = {
+        split: sum(one.share for one in found if one.split == split) for split in ("test", "validation")
+    }
     grave = max(shares.values()) >= GRAVE
     told = " and ".join(f"{percent(share)} of {split}" for split, share in shares.items() if share)
     return Verdict(
         "leakage",
         "fault" if grave else "advice",
         "Rows that it is judged on also stand in the training data",
-        f"{told}: {' '.join(one.message for one in found)} The figure is flattered by what it knows by heart.",
+        f"{told}: {' '.join(one.message for one in found)} The figure is flattered by what it knows by "
+        "heart.",
         "Run again with `--drop-leaks`, which drops equal rows from the later split; where nearly equal rows "
         "belong together, name the column that says so with `--group`.",
     )
@@ -39,8 +42,10 @@ def answer_in_input(case: Case) -> Verdict | None:
         "leakage",
         "fault",
         "The input seems to contain the answer",
-        f"One mark a class answers {percent(found.share)} of {found.n:,} validation rows right, without any model "
+        f"One mark a class answers {percent(found.share)} of {found.n:,} validation rows right, without "
+        "any model "
         f"(95% interval {percent(low)} to {percent(high)}): {marks}{more}.",
-        "Ask whether these marks will be there when the model is used. If not, take them out of the input and "
+        "Ask whether these marks will be there when the model is used. If not, take them out of the input "
+        "and "
         "run again; if so, a rule does this job.",
     )

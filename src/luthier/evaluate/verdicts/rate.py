@@ -1,4 +1,5 @@
-"""Rules on the learning rate: too high, too low. Whether the model has room for the target is asked in `fit`.
+"""Rules on the learning rate: too high, too low. Whether the model has room for the target is asked in
+`fit`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from luthier.evaluate.verdict import Verdict
 from luthier.evaluate.verdicts.case import FLAT, Case
 
 ABOVE = 1.1
-"""A training loss above this many times that of knowing nothing was driven there."""
-SPIKE = 0.15
-"""A training loss jumped where it ends an epoch this share above its lowest so far, and by a twentieth of the
+"""A training loss that rises above this many times that of knowing nothing was driven there."""
+FAR = 2.0
+"""So was one that is above this many times already in the first epoch."""
+SPIKE = 0.2
+"""A training loss jumped where it ends an epoch this share above its lowest so far, and by this share of the
 loss of knowing nothing."""
 LINEAR = 0.6
 """A training loss still falls as fast as at first where it loses this share as much, for the rate that it
@@ -26,14 +29,15 @@ _DIVERGED = r"loss became (?:nan|inf|-inf)"
 
 
 def too_high(case: Case) -> Verdict | None:
-    """The chosen trial's training loss was driven up, jumped, or stood still at a high rate where others learn;
-    or half of the trials went so; or rates and scores run against one another.
+    """The chosen trial's training loss was driven up, jumped, or stood still at a high rate where others
+    learn; or half of the trials went so; or rates and scores run against one another.
     """
     numbers_of = [int(number) for number in case.trials["number"]] if "number" in case.trials else []
     blown = {number: why for number in numbers_of if (why := _blown(case, number))}
-    usual = _usual(case)
-    low = case.rate / 30 if math.isfinite(case.rate) else math.nan
-    step = f"Search lower rates{usual}: set `learning_rate` to {{low: {low:.1g}, high: {case.rate / 3:.1g}, log: true}} in the space, or give more `warmup`."
+    step = (
+        f"Search lower rates{_usual(case)}: set `learning_rate` to {{low: {case.rate / 30:.1g}, "
+        f"high: {case.rate / 3:.1g}, log: true}} in the space, or give more `warmup`."
+    )
     if case.best in blown:
         grave = case.learnt is False or case.behind is not None
         return Verdict(
@@ -47,7 +51,7 @@ def too_high(case: Case) -> Verdict | None:
         example = next(iter(blown.values()))
         return Verdict(
             "rate-too-high",
-            "fault" if case.learnt is False else "advice",
+            "fault",
             "Most learning rates tried are too high",
             f"{len(blown)} of {len(numbers_of)} trials went astray: in trial {next(iter(blown))}, {example}.",
             step,
@@ -58,7 +62,8 @@ def too_high(case: Case) -> Verdict | None:
             "rate-too-high",
             "advice",
             "Lower learning rates do better",
-            f"Over {trend[2]} trials scores fall as rates rise (rank correlation {trend[0]:.2f}), and the best "
+            f"Over {trend[2]} trials scores fall as rates rise (rank correlation {trend[0]:.2f}), and the "
+            "best "
             f"has a rate of {case.rate:.2g}, among the lowest tried.",
             step,
         )
@@ -76,8 +81,12 @@ def too_low(case: Case) -> Verdict | None:
     losses = numbers(case.curve(), "train_loss")
     behind = case.behind is not None or (case.learnt is False and bool(case.others[1]))
     fall, epochs = case.fall(), len(losses)
-    if behind and _low_for_the_model(case) and (epochs < 2 or (fall < FLAT and _smooth(losses))):
-        said = f"fell from {losses[0]:.3g} to {losses[-1]:.3g} only in {epochs} epochs" if epochs > 1 else "was hardly moved in one epoch"
+    if behind and _low_for_the_model(case) and (epochs < 2 or fall < FLAT):
+        said = (
+            f"fell from {losses[0]:.3g} to {losses[-1]:.3g} only in {epochs} epochs"
+            if epochs > 1
+            else "was hardly moved in one epoch"
+        )
         return Verdict(
             "rate-too-low",
             "fault",
@@ -92,7 +101,8 @@ def too_low(case: Case) -> Verdict | None:
             "rate-too-low",
             "fault" if behind else "advice",
             "The learning rate is too low",
-            f"With a rate of {case.rate:.2g} the training loss was still falling {100 * ratio:.0f}% as fast in the "
+            f"With a rate of {case.rate:.2g} the training loss was still falling {100 * ratio:.0f}% as "
+            "fast in the "
             f"second half of the training as in the first ({losses[0]:.3g} to {losses[-1]:.3g} in {epochs} "
             f"epochs; the fall is counted per unit of rate given).{_told_of_others(case)}",
             step,
@@ -103,7 +113,8 @@ def too_low(case: Case) -> Verdict | None:
             "rate-too-low",
             "fault" if behind else "advice",
             "Higher learning rates do better",
-            f"Over {trend[2]} trials scores rise with rates (rank correlation {trend[0]:.2f}), and the best has a "
+            f"Over {trend[2]} trials scores rise with rates (rank correlation {trend[0]:.2f}), and the "
+            "best has a "
             f"rate of {case.rate:.2g}, among the highest tried.",
             step,
         )
@@ -118,20 +129,24 @@ def _blown(case: Case, trial: int) -> str:
     losses, blank = numbers(case.curve(trial), "train_loss"), case.blank_loss
     if not len(losses) or not np.isfinite(losses).all() or not math.isfinite(blank):
         return ""
-    highest = int(losses.argmax())
-    if losses[highest] > ABOVE * blank:
+    # A new head may start anywhere: a loss that only falls from there was not driven up.
+    at = int(losses.argmax())
+    if losses[at] > (ABOVE if at else FAR) * blank:
         return (
-            f"the training loss was {losses[highest]:.3g} in epoch {highest + 1}, more than the {blank:.3g} of "
-            "a model that knows nothing"
+            f"the training loss was {losses[at]:.3g} in epoch {at + 1}, more than the {blank:.3g} of a "
+            "model that "
+            "knows nothing"
         )
     lowest = np.minimum.accumulate(losses)
-    jumps = np.flatnonzero((losses > (1 + SPIKE) * lowest) & (losses - lowest > 0.05 * blank))
+    jumps = np.flatnonzero((losses > (1 + SPIKE) * lowest) & (losses - lowest > SPIKE * blank))
     if len(jumps):
         at = int(jumps[0])
         return f"the training loss jumped from {lowest[at]:.3g} to {losses[at]:.3g} in epoch {at + 1}"
     stuck = trial == case.best and case.learnt is False and bool(case.others[1])
     if stuck and len(losses) > 1 and case.fall(trial) < FLAT and not _low_for_the_model(case):
-        return f"the training loss stayed at {losses[-1]:.3g}, where a model is that knows nothing ({blank:.3g})"
+        return (
+            f"the training loss stayed at {losses[-1]:.3g}, where a model is that knows nothing ({blank:.3g})"
+        )
     return ""
 
 
@@ -199,7 +214,12 @@ def _told_of_others(case: Case) -> str:
     """That the target can be learnt, and who does it; empty where nobody clearly does."""
     if case.behind is not None:
         value = case.behind.metrics.get(case.metric, math.nan)
-        return f" “{case.behind.name}” reaches {value:.3f}, the model {case.evaluation.value:.3f} on the test split." if case.evaluation else ""
+        return (
+            f" “{case.behind.name}” reaches {value:.3f}, the model {case.evaluation.value:.3f} on the test "
+            "split."
+            if case.evaluation
+            else ""
+        )
     return f" The target can be learnt: {case.others[1]}." if case.learnt is False and case.others[1] else ""
 
 

@@ -31,7 +31,8 @@ def baseline_as_good(case: Case) -> Verdict | None:
         "baseline",
         "fault" if better else "advice",
         f"“{one.name}” is better" if better else f"“{one.name}” is as good",
-        f"On the test split the model differs from it by {difference(one)} (positive: the model is better). It "
+        f"On the test split the model differs from it by {difference(one)} (positive: the model is "
+        "better). It "
         f"took {one.seconds:.3g} s.",
         "Use it, or give the search more time: `luthier resume RUN --budget +10m`."
         if better
@@ -52,7 +53,8 @@ def failures(case: Case) -> Verdict | None:
         "fault" if 2 * len(failed) >= len(trials) else "advice",
         "Many trials failed",
         f"{len(failed)} of {len(trials)} trials failed.{most}",
-        "Take what fails out of the space: a smaller `batch_size` or `max_length` where memory ran out, a lower "
+        "Take what fails out of the space: a smaller `batch_size` or `max_length` where memory ran out, a "
+        "lower "
         "`learning_rate` where losses became infinite.",
     )
 
@@ -69,14 +71,18 @@ def luck(case: Case) -> Verdict | None:
         return None
     told = case.evaluation.selection
     expected = (
-        f" Corrected for the choice it is {told.expected:.3f}." if told and math.isfinite(told.expected) else ""
+        f" Corrected for the choice it is {told.expected:.3f}."
+        if told and math.isfinite(told.expected)
+        else ""
     )
     return Verdict(
         "luck",
         "advice",
         "The validation score flatters the model",
-        f"The best of {len(scores)} trials scored {best:.3f} on validation, outside the test interval ({low:.3f} to "
+        f"The best of {len(scores)} trials scored {best:.3f} on validation, outside the test interval "
+        f"({low:.3f} to "
         f"{high:.3f}).{expected}",
-        "Trust the test figure. If new data are to come from elsewhere than the training rows, see whether the "
+        "Trust the test figure. If new data are to come from elsewhere than the training rows, see whether "
+        "the "
         "splits differ.",
     )

@@ -7,6 +7,9 @@ from luthier.evaluate.verdicts.case import Case
 
 RANKED = 0.6
 """A class that is never answered could be, where the lower end of its ranking is above this."""
+RARE = 0.5
+"""A class of less than this part of an even share of the rows is rare. Where a common one is never answered, the
+training failed: that is another rule's affair."""
 _FEWEST = 5
 
 
@@ -29,7 +32,10 @@ def unlearnable(case: Case) -> Verdict | None:
         low, high = case.evaluation.interval
         said += f"; on the test split it reaches {case.evaluation.value:.3f} ({low:.3f} to {high:.3f})"
     if tried:
-        said += f", and none of {tried} other learner{'s' if tried > 1 else ''} beats the most frequent answer beyond chance"
+        said += (
+            f", and none of {tried} other learner{'s' if tried > 1 else ''} beats the most frequent answer "
+        )
+        said += "beyond chance"
     if fitted and case.training is not None:
         said += f". It can learn: on its training rows it reaches {case.shown(case.training.score)}"
     return Verdict(
@@ -37,14 +43,15 @@ def unlearnable(case: Case) -> Verdict | None:
         "fault",
         "Nothing can tell the target from these inputs",
         f"{said}.",
-        "See whether a person can tell the answer from the input, and whether inputs and labels belong together: "
+        "See whether a person can tell the answer from the input, and whether inputs and labels belong "
+        "together: "
         "a shifted column or shuffled labels look just so. More trials will not help.",
     )
 
 
 def class_ignored(case: Case) -> Verdict | None:
-    """A class that test rows have is never answered, though the model can rank it, or answers other classes."""
-    ignored = [one for one in case.ignored if one.rows >= _FEWEST]
+    """A rare class of the test split is never answered, though it can be ranked."""
+    ignored = [one for one in case.ignored if one.rows >= _FEWEST and one.fair < RARE]
     ranked = [one for one in ignored if one.interval[0] > RANKED]
     if not ranked:
         return None
@@ -56,8 +63,11 @@ def class_ignored(case: Case) -> Verdict | None:
         "class-ignored",
         "fault",
         "A class is never answered" if len(ignored) == 1 else f"{len(ignored)} classes are never answered",
-        f"Never answered: {names}. The model knows more than it says: it gives “{one.name}” more weight where it is "
-        f"right in {100 * one.ranking:.0f}% of pairs ({100 * one.interval[0]:.0f}% to {100 * one.interval[1]:.0f}%; 50% is "
+        f"Never answered: {names}. Yet it can be told: {one.source[:1].lower()}{one.source[1:]} gives "
+        f"“{one.name}” more weight "
+        "where it is "
+        f"right in {100 * one.ranking:.0f}% of pairs ({100 * one.interval[0]:.0f}% to "
+        f"{100 * one.interval[1]:.0f}%; 50% is "
         f"chance). {case.metric.replace('_', ' ').capitalize()} hides it, since the class is rare.",
         f"{step}, or judge by macro F1 and move the threshold.",
     )

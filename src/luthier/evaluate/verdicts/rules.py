@@ -15,11 +15,11 @@ RULES: tuple[Rule, ...] = (
     leakage.rows_in_two_splits,
     leakage.answer_in_input,
     target.unlearnable,
+    data.label_noise,
     rate.too_high,
+    target.class_ignored,
     rate.too_low,
     fit.underfitting,
-    target.class_ignored,
-    data.label_noise,
     fit.overfitting,
     search.failures,
     search.baseline_as_good,
@@ -39,7 +39,8 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "rate-too-high": _TRAINED_BADLY | {"rate-too-low", "underfitting", "failures"},
     "rate-too-low": _TRAINED_BADLY | {"underfitting"},
     "underfitting": _TRAINED_BADLY,
-    "class-ignored": frozenset({"baseline", "still-improving"}),
+    # A loss that frequent classes rule falls slowly, and a learner that answers the rare one is ahead.
+    "class-ignored": frozenset({"rate-too-low", "underfitting", "baseline", "still-improving"}),
     # A model that learns wrong labels by heart loses on others, and to whatever cannot.
     "label-noise": frozenset({"overfitting", "baseline", "too-few-data", "luck"}),
     "overfitting": frozenset({"baseline", "luck", "still-improving"}),
