@@ -18,8 +18,7 @@ from luthier.evaluate.giveaway import Giveaway
 from luthier.evaluate.noise import Noise
 from luthier.evaluate.sizes import SizeCurve
 from luthier.evaluate.verdict import Verdict
-from luthier.evaluate.verdicts import Case, Fit, Found, Ignored, judge
-from luthier.evaluate.verdicts import rules
+from luthier.evaluate.verdicts import Case, Fit, Found, Ignored, judge, rules
 from luthier.evaluate.verdicts.data import label_noise, too_few_data
 from luthier.evaluate.verdicts.fit import overfitting, rise, still_improving, underfitting
 from luthier.evaluate.verdicts.leakage import answer_in_input, rows_in_two_splits
