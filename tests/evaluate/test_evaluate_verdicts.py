@@ -296,10 +296,11 @@ def test_a_model_that_learnt_its_rows_shows_that_it_could_learn() -> None:
 
 
 def test_a_class_that_is_ranked_but_never_said() -> None:
-    said = class_ignored(case(ignored=[Ignored("rare", 12, 0.85, (0.75, 0.95))]))
+    said = class_ignored(case(ignored=[Ignored("rare", 12, 0.1, 0.85, (0.75, 0.95))]))
     assert said is not None and "“rare” (12 test rows)" in said.evidence and "balanced" in said.step
-    assert class_ignored(case(ignored=[Ignored("rare", 12, 0.55, (0.4, 0.7))])) is None
-    assert class_ignored(case(ignored=[Ignored("rare", 2, 0.95, (0.9, 1.0))])) is None
+    assert class_ignored(case(ignored=[Ignored("rare", 12, 0.1, 0.55, (0.4, 0.7))])) is None
+    assert class_ignored(case(ignored=[Ignored("common", 60, 0.9, 0.85, (0.75, 0.95))])) is None
+    assert class_ignored(case(ignored=[Ignored("rare", 2, 0.1, 0.95, (0.9, 1.0))])) is None
 
 
 # -- search

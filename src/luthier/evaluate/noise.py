@@ -41,8 +41,8 @@ def contradicted(scores: np.ndarray, given: np.ndarray, source: str) -> Noise | 
     A hard input leaves a model in doubt: its errors have small margins, and among its surest answers there
     are next to none. A wrong label stands beside sure and unsure answers alike, so the rate of contradiction
     among the surest is the rate of wrong labels, if these do not depend on the input (uniform noise, as in
-    Angluin & Laird 1988). Where labels of the surest answers are contradicted the more the less sure they
-    are, the hardness of the input still shows, and the surer half of them is taken.
+    Angluin & Laird 1988). Where the less sure half of these answers is contradicted clearly more often, the
+    hardness of the input still shows, and the surer half is taken.
 
     Args:
         scores: (n, classes) of rows that the model was not trained on; larger is likelier.
@@ -61,15 +61,28 @@ def contradicted(scores: np.ndarray, given: np.ndarray, source: str) -> Noise | 
     surest = rows[np.argsort(-margin, kind="stable")[:count]]
     wrong = scores[surest].argmax(axis=1) != given[surest]
     half = count // 2
-    if half >= LEAST and wrong[:half].mean() + _error(wrong[:half]) < wrong[half:].mean():
+    if half >= LEAST and wrong[:half].mean() + 1.5 * _error(wrong[:half]) < wrong[half:].mean():
         wrong = wrong[:half]
     return Noise(float(wrong.mean()), wilson(float(wrong.sum()), len(wrong)), len(wrong), source)
 
 
-def least(estimates: list[Noise | None]) -> Noise | None:
-    """The lowest of several estimates: a worse model is contradicted more often, by right labels too."""
-    found = [one for one in estimates if one is not None]
-    return min(found, key=lambda one: one.share) if found else None
+def joined(estimates: list[Noise | None]) -> Noise | None:
+    """One estimate from several: the lowest, with those that may be as low.
+
+    A worse model is contradicted more often, also by right labels; so what is clearly above the lowest is
+    left out. What is not adds its answers.
+    """
+    found = sorted((one for one in estimates if one is not None), key=lambda one: one.share)
+    if not found:
+        return None
+    best = found[0]
+    for one in found[1:]:
+        if one.interval[0] <= best.share:
+            n = best.n + one.n
+            wrong = best.share * best.n + one.share * one.n
+            source = f"{best.source} or {one.source[:1].lower()}{one.source[1:]}"
+            best = Noise(wrong / n, wilson(wrong, n), n, source)
+    return best
 
 
 def _error(wrong: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from luthier.engine.engine import Engine
 from luthier.engine.inputs import Split
 from luthier.evaluate.evaluation import Evaluation
 from luthier.evaluate.giveaway import Giveaway, giveaway
-from luthier.evaluate.noise import Noise, contradicted, least
+from luthier.evaluate.noise import Noise, contradicted, joined
 from luthier.evaluate.verdict import Verdict
 from luthier.evaluate.verdicts import Case, Fit, Found, Ignored, judge
 from luthier.run.baselines import Trained, probe_recipe
@@ -156,20 +156,20 @@ def _noise(
     engine: Engine, best: Finished, outputs: Sequence[np.ndarray], answers: Sequence[np.ndarray],
     told: Frozen | None,
 ) -> Noise | None:  # fmt: skip
-    """From a head on the training rows, and from the winner on rows that it was not trained on; the lower."""
+    """From a head on the training rows, and from the winner on rows that it was not trained on."""
     if engine.task.target_kind != "class":
         return None
     scores, given = _held_out(engine, best, outputs, answers)
     winner = contradicted(scores, given, "The model")
-    return least([told.noise if told else None, winner])
+    return joined([told.noise if told else None, winner])
 
 
 def _ignored(
     engine: Engine, best: Finished, outputs: Sequence[np.ndarray], answers: Sequence[np.ndarray],
     told: Frozen | None,
 ) -> list[Ignored]:  # fmt: skip
-    """Classes of the test split that are never answered, and how well they can be ranked: by the model on rows
-    that it was not trained on, or by a head on the frozen features; the surer of the two.
+    """Classes of the test split that are never answered, and how well they can be ranked: by the model on
+    rows that it was not trained on, or by a head on the frozen features; the surer of the two.
     """
     from scipy.special import log_softmax
 
@@ -184,12 +184,11 @@ def _ignored(
         rows = int((true == at).sum())
         if at in said or not rows:
             continue
+        fair = rows * engine.task.num_outputs / int((true >= 0).sum())
         ranked = [
-            Ignored(
-                name, rows, *ranking(weights[known == at, at], weights[(known >= 0) & (known != at), at]), who
-            )
+            Ignored(name, rows, fair, *ranking(weights[mine, at], weights[theirs, at]), who)
             for who, weights, known in seen
-            if (known == at).any() and ((known >= 0) & (known != at)).any()
+            if (mine := known == at).any() and (theirs := (known >= 0) & (known != at)).any()
         ]
         if ranked:
             found.append(max(ranked, key=lambda one: one.interval[0]))

@@ -8,8 +8,8 @@ from luthier.evaluate.verdicts.case import Case
 RANKED = 0.6
 """A class that is never answered could be, where the lower end of its ranking is above this."""
 RARE = 0.5
-"""A class of less than this part of an even share of the rows is rare. Where a common one is never answered, the
-training failed: that is another rule's affair."""
+"""A class of less than this part of an even share of the rows is rare. Where a common one is never answered,
+the training failed, which is another rule's affair."""
 _FEWEST = 5
 
 
