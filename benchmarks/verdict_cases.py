@@ -393,13 +393,7 @@ CASES: tuple[Known, ...] = (
     ),
     # There is too little of it.
     Known("few-intents", FEW, lambda p, s: intents(110, s), "minilm", HEAD),
-    Known(
-        "few-topics",
-        FEW,
-        lambda p, s: topics(180, s, classes=4, signal=0.3),
-        "tiny",
-        HEAD | {"learning_rate": 3e-2, "epochs": 60},
-    ),
+    Known("few-more-intents", FEW, lambda p, s: intents(200, s), "minilm", HEAD),
     # A class is passed over.
     Known(
         "rare-topic",

@@ -164,7 +164,7 @@ def _gains(sizes: np.ndarray, errors: np.ndarray) -> np.ndarray:
         (curves,), at least 0.
     """
     share = sizes / sizes[-1]
-    weight = np.sqrt(share)
+    weight = share**2
     weight = weight / weight.sum()
     best = np.full(len(errors), math.inf)
     gains = np.zeros(len(errors))
