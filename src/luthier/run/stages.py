@@ -31,7 +31,7 @@ from luthier.run.progress import Progress
 from luthier.run.prove import SCRATCH_SHARE, Prover
 from luthier.run.rank import rank
 from luthier.run.result import Result
-from luthier.run.verdicts import verdicts
+from luthier.run.verdicts import looking_seconds, verdicts
 from luthier.space import Space
 from luthier.study.budget import Budget
 from luthier.study.store import Store
@@ -189,12 +189,13 @@ class Run:
         )
 
     def _closing_seconds(self, engine: Engine) -> float:
-        """Seconds that saving, judging and telling will take after the search."""
+        """Seconds that saving, judging, looking and telling will take after the search."""
         frames = self.prepared.dataset.splits
         share = len(frames["test"]) / len(frames["train"])
         forward = self.probe and engine.epoch_seconds(self.probe.recipe)
         networks = 3
-        return CLOSING_SECONDS + networks * share * (forward or 0.0)
+        looking = looking_seconds(self.clock.total)
+        return CLOSING_SECONDS + looking + networks * share * (forward or 0.0)
 
     def _scratch_seconds(self, engine: Engine, best: Finished | None) -> float:
         """Time kept for the from-scratch baseline: what its epochs take, up to its share of the budget."""

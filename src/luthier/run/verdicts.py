@@ -22,12 +22,12 @@ from luthier.evaluate.verdict import Verdict
 from luthier.evaluate.verdicts import Case, Fit, Found, Ignored, judge
 from luthier.run.baselines import Trained, probe_recipe
 from luthier.run.prepare import Prepared, search_space
-from luthier.run.sizes import Frozen, frozen
+from luthier.run.sizes import BUDGET_SHARE, SECONDS, Frozen, frozen
 from luthier.space.domain import Number
 from luthier.study.study import Finished
 
-# Training rows that the winner is looked at on, and the share of the budget that this may take.
-FIT_ROWS, FIT_SHARE = 1000, 0.02
+# Training rows that the winner is looked at on, the share of the budget that this may take, and the most.
+FIT_ROWS, FIT_SHARE, FIT_SECONDS = 1000, 0.02, 10.0
 # Image files that are opened for their traits.
 FILES = 1000
 
@@ -82,6 +82,11 @@ def _blank_loss(engine: Engine) -> float:
     return max(task.metrics(outputs, targets)["loss"] for outputs in (most, nothing))
 
 
+def looking_seconds(budget: float) -> float:
+    """What looking may take of a budget."""
+    return min(BUDGET_SHARE * budget, SECONDS) + min(FIT_SHARE * budget, FIT_SECONDS)
+
+
 def _frozen(
     prepared: Prepared, engine: Engine, best: Finished, probe: Trained | None, budget: float
 ) -> Frozen | None:
@@ -99,7 +104,7 @@ def _fit(engine: Engine, best: Finished, budget: float) -> Fit | None:
     count, cost = min(len(frame), FIT_ROWS), engine.epoch_seconds(best.recipe)
     if cost:
         # An epoch passes forward and back; this, forward only, takes no longer.
-        count = min(count, int(FIT_SHARE * budget / cost * len(frame)))
+        count = min(count, int(min(FIT_SHARE * budget, FIT_SECONDS) / cost * len(frame)))
     if count < min(len(frame), 100):
         return None
     rows = np.sort(np.random.default_rng(0).choice(len(frame), count, replace=False))
