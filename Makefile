@@ -57,7 +57,7 @@ bench-bias: $(VENV)/.installed  ## how far the best of many trials is flattered,
 	@$(BIN)/python benchmarks/bias.py
 
 bench-verdicts: $(VENV)/.installed  ## whether verdicts name troubles that were put there; ROW="noise leak" for some, SEEDS=4-6
-	@ROW="$(ROW)" SEEDS="$(or $(SEEDS),2)" OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python benchmarks/verdicts.py
+	@ROW="$(ROW)" SEEDS="$(or $(SEEDS),3)" OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python benchmarks/verdicts.py
 
 schema: $(VENV)/.installed  ## print the JSON schema of a settings file
 	@$(BIN)/luthier schema

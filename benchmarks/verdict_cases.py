@@ -257,7 +257,7 @@ CASES: tuple[Known, ...] = (
     Known(
         "overfit-full",
         ("overfitting",),
-        lambda p, s: topics(150, s, signal=0.25),
+        lambda p, s: topics(150, s, signal=0.15),
         "tiny",
         GOOD | {"learning_rate": 3e-3, "epochs": 25, "weight_decay": 0.0},
     ),

@@ -132,6 +132,12 @@ def test_overfitting_is_graver_the_wider_the_gap_and_the_steeper_the_rise() -> N
     assert overfitting(case()) is None
 
 
+def test_a_small_loss_that_doubles_is_still_small() -> None:
+    rising = curve([0.98, 0.98, 0.98], [0.02, 0.03, 0.05], [0.03, 0.02, 0.01])
+    assert overfitting(case(epochs=rising)) is None
+    assert overfitting(case(epochs=rising.assign(loss=[0.2, 0.3, 0.5]))) is not None
+
+
 def test_a_gap_within_chance_is_none() -> None:
     few = evaluation(0.8)
     few.intervals["accuracy"] = (0.6, 1.0)

@@ -21,7 +21,8 @@ FITTED = 0.9
 RISE = 0.05
 """A validation loss has risen when it ends at least this share above its lowest."""
 STEEP = 0.25
-"""A rise from here on is a steep one."""
+LARGE = 0.1
+"""A rise from the first on, and by the second share of the loss of knowing nothing, is a steep one."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,11 @@ def overfitting(case: Case) -> Verdict | None:
     found = rise(case.curve())
     gap, said = _gap(case)
     beyond = gap >= GAP
-    if not beyond and (found is None or found.share < STEEP):
+    # A small loss may double and be small.
+    steep = found is not None and found.share >= STEEP and found.high - found.low >= LARGE * case.blank_loss
+    if not beyond and not steep:
         return None
-    grave = gap >= WIDE and found is not None and found.share >= STEEP
+    grave = gap >= WIDE and steep
     parts = [said] if said else []
     if found is not None:
         parts.append(
@@ -78,7 +81,7 @@ def overfitting(case: Case) -> Verdict | None:
         )
     step = "More rows help most; else train less of the model (`adaptation: last_k`, `lora` or `probe`), "
     step += "or regularise it (`head_dropout`, `weight_decay`, `label_smoothing`)"
-    if found is not None and found.share >= STEEP:
+    if steep and found is not None:
         step += f", and train about {found.epoch} epochs"
     return Verdict(
         "overfitting",
