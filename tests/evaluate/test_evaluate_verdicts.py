@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.evaluate.baselines import Baseline
@@ -340,6 +340,7 @@ def test_a_flattered_winner_is_called_so() -> None:
 FLOATS = st.floats(0.001, 5.0) | st.just(NAN)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1) | st.just(NAN), FLOATS, FLOATS), max_size=6),
     st.floats(0, 1),

@@ -135,11 +135,15 @@ class Case:
         rows = self.trials.loc[self.trials["number"] == (self.best if trial is None else trial), name]
         return rows.iloc[0] if len(rows) else None
 
+    def figure(self, name: str) -> float:
+        """A setting of the chosen trial that is a number; NaN where it is not known."""
+        value = self.setting(name)
+        return float(value) if isinstance(value, int | float | np.number) else math.nan
+
     @property
     def rate(self) -> float:
         """The chosen trial's learning rate; NaN where it is not known."""
-        value = self.setting("learning_rate")
-        return float(value) if isinstance(value, int | float) else math.nan
+        return self.figure("learning_rate")
 
     @cached_property
     def score(self) -> float:
@@ -147,8 +151,7 @@ class Case:
         scores = numbers(self.curve(), "score")
         if np.isfinite(scores).any():
             return float(np.nanmax(scores))
-        value = self.setting("score")
-        return float(value) if isinstance(value, int | float) else math.nan
+        return self.figure("score")
 
     def shown(self, score: float) -> str:
         """The metric's own value for a score, for people."""

@@ -13,7 +13,9 @@ from luthier.evaluate.verdict import Verdict
 from luthier.evaluate.verdicts.case import FLAT, Case
 
 ABOVE = 1.1
-"""A training loss that rises above this many times that of knowing nothing was driven there."""
+"""A training loss that rises above this many times that of knowing nothing, and by a tenth of that, was
+there.
+"""
 FAR = 2.0
 """So was one that is above this many times already in the first epoch."""
 SPIKE = 0.2
@@ -25,7 +27,6 @@ was given, in the second half of a training as in the first."""
 TREND = 0.6
 """Rank correlation of rate and score over trials from which on rates explain scores."""
 _FEWEST = 6
-_DIVERGED = r"loss became (?:nan|inf|-inf)"
 
 
 def too_high(case: Case) -> Verdict | None:
@@ -34,10 +35,6 @@ def too_high(case: Case) -> Verdict | None:
     """
     numbers_of = [int(number) for number in case.trials["number"]] if "number" in case.trials else []
     blown = {number: why for number in numbers_of if (why := _blown(case, number))}
-    step = (
-        f"Search lower rates{_usual(case)}: set `learning_rate` to {{low: {case.rate / 30:.1g}, "
-        f"high: {case.rate / 3:.1g}, log: true}} in the space, or give more `warmup`."
-    )
     if case.best in blown:
         grave = case.learnt is False or case.behind is not None
         return Verdict(
@@ -45,16 +42,19 @@ def too_high(case: Case) -> Verdict | None:
             "fault" if grave else "advice",
             "The learning rate is too high",
             f"With a rate of {case.rate:.2g}, {blown[case.best]}.{_told_of_others(case)}",
-            step,
+            _lower(case, case.rate / 3),
         )
     if len(numbers_of) > 1 and 2 * len(blown) >= len(numbers_of):
-        example = next(iter(blown.values()))
+        first, example = next(iter(blown.items()))
+        # The chosen rate is good where there is one; else all that were tried are too high.
+        rates = numbers(case.trials, "learning_rate")
+        highest = case.rate if math.isfinite(case.rate) else float(np.nanmin([*rates, math.inf])) / 3
         return Verdict(
             "rate-too-high",
             "fault",
             "Most learning rates tried are too high",
-            f"{len(blown)} of {len(numbers_of)} trials went astray: in trial {next(iter(blown))}, {example}.",
-            step,
+            f"{len(blown)} of {len(numbers_of)} trials went astray: in trial {first}, {example}.",
+            _lower(case, highest),
         )
     trend = _trend(case)
     if trend is not None and trend[0] < -TREND and trend[1] < 0.34:
@@ -63,9 +63,8 @@ def too_high(case: Case) -> Verdict | None:
             "advice",
             "Lower learning rates do better",
             f"Over {trend[2]} trials scores fall as rates rise (rank correlation {trend[0]:.2f}), and the "
-            "best "
-            f"has a rate of {case.rate:.2g}, among the lowest tried.",
-            step,
+            f"best has a rate of {case.rate:.2g}, among the lowest tried.",
+            _lower(case, case.rate),
         )
     return None
 
@@ -102,9 +101,8 @@ def too_low(case: Case) -> Verdict | None:
             "fault" if behind else "advice",
             "The learning rate is too low",
             f"With a rate of {case.rate:.2g} the training loss was still falling {100 * ratio:.0f}% as "
-            "fast in the "
-            f"second half of the training as in the first ({losses[0]:.3g} to {losses[-1]:.3g} in {epochs} "
-            f"epochs; the fall is counted per unit of rate given).{_told_of_others(case)}",
+            f"fast in the second half of the training as in the first ({losses[0]:.3g} to {losses[-1]:.3g} in "
+            f"{epochs} epochs; the fall is counted per unit of rate given).{_told_of_others(case)}",
             step,
         )
     trend = _trend(case)
@@ -113,12 +111,21 @@ def too_low(case: Case) -> Verdict | None:
             "rate-too-low",
             "fault" if behind else "advice",
             "Higher learning rates do better",
-            f"Over {trend[2]} trials scores rise with rates (rank correlation {trend[0]:.2f}), and the "
-            "best has a "
-            f"rate of {case.rate:.2g}, among the highest tried.",
+            f"Over {trend[2]} trials scores rise with rates (rank correlation {trend[0]:.2f}), and the best "
+            f"has a rate of {case.rate:.2g}, among the highest tried.",
             step,
         )
     return None
+
+
+def _lower(case: Case, highest: float) -> str:
+    """What to do about rates that are too high."""
+    if not math.isfinite(highest):
+        return f"Search lower rates{_usual(case)}, or give more `warmup`."
+    return (
+        f"Search lower rates{_usual(case)}: set `learning_rate` to {{low: {highest / 10:.1g}, "
+        f"high: {highest:.1g}, log: true}} in the space, or give more `warmup`."
+    )
 
 
 def _blown(case: Case, trial: int) -> str:
@@ -131,7 +138,8 @@ def _blown(case: Case, trial: int) -> str:
         return ""
     # A new head may start anywhere: a loss that only falls from there was not driven up.
     at = int(losses.argmax())
-    if losses[at] > (ABOVE if at else FAR) * blank:
+    rose = losses[at] > ABOVE * blank and losses[at] - losses[0] > (ABOVE - 1) * blank
+    if rose or losses[0] > FAR * blank:
         return (
             f"the training loss was {losses[at]:.3g} in epoch {at + 1}, more than the {blank:.3g} of a "
             "model that "
@@ -143,11 +151,16 @@ def _blown(case: Case, trial: int) -> str:
         at = int(jumps[0])
         return f"the training loss jumped from {lowest[at]:.3g} to {losses[at]:.3g} in epoch {at + 1}"
     stuck = trial == case.best and case.learnt is False and bool(case.others[1])
-    if stuck and len(losses) > 1 and case.fall(trial) < FLAT and not _low_for_the_model(case):
+    if stuck and len(losses) > 1 and _unmoved(losses, blank) and not _low_for_the_model(case):
         return (
             f"the training loss stayed at {losses[-1]:.3g}, where a model is that knows nothing ({blank:.3g})"
         )
     return ""
+
+
+def _unmoved(losses: np.ndarray, blank: float) -> bool:
+    """Whether a loss hardly fell, or fell only to where knowing nothing is."""
+    return bool(losses[-1] > (1 - FLAT) * min(losses[0], blank))
 
 
 def _low_for_the_model(case: Case) -> bool:
@@ -170,10 +183,9 @@ def _linearity(case: Case, losses: np.ndarray) -> float:
     """
     if len(losses) < 3 or not np.isfinite(losses).all():
         return math.nan
-    wanted = case.setting("recipe_epochs")
-    total = int(wanted) if isinstance(wanted, int | float) and wanted >= len(losses) else len(losses)
-    schedule, warmup = case.setting("schedule"), case.setting("warmup")
-    given = _given(str(schedule), float(warmup) if isinstance(warmup, int | float) else 0.0, total)
+    wanted, warmup = case.figure("recipe_epochs"), case.figure("warmup")
+    total = int(wanted) if wanted >= len(losses) else len(losses)
+    given = _given(str(case.setting("schedule")), warmup if math.isfinite(warmup) else 0.0, total)
     place = np.cumsum(given)[: len(losses)] - given[: len(losses)] / 2
     middle = len(losses) // 2
     first = (losses[0] - losses[middle]) / (place[middle] - place[0])
