@@ -124,9 +124,8 @@ class Case:
         """Epochs of a trial in order; of the chosen one if none is named."""
         if not len(self.epochs):
             return self.epochs
-        return self.epochs[self.epochs["trial"] == (self.best if trial is None else trial)].sort_values(
-            "epoch"
-        )
+        wanted = self.best if trial is None else trial
+        return self.epochs[self.epochs["trial"] == wanted].sort_values("epoch")
 
     def setting(self, name: str, trial: int | None = None) -> object:
         """A setting of a trial's recipe, or None where it is not known."""

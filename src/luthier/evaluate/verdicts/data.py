@@ -33,8 +33,7 @@ def too_few_data(case: Case) -> Verdict | None:
         "More data would help",
         f"A head on the frozen features went from {sizes.values[half]:.3f} with {sizes.rows[half]:,} rows to "
         f"{sizes.values[-1]:.3f} with all {sizes.rows[-1]:,}. Twice as many may reach {sizes.twice:.3f}: "
-        "better by "
-        f"{sizes.gain:.3f}, 95% interval {low:.3f} to {high:.3f}.",
+        f"better by {sizes.gain:.3f}, 95% interval {low:.3f} to {high:.3f}.",
         f"Collect about {sizes.rows[-1]:,} more labelled rows, those like the worst errors first.",
     )
 
@@ -53,8 +52,8 @@ def label_noise(case: Case) -> Verdict | None:
         "fault" if low >= GRAVE else "advice",
         f"About {percent(noise.share)} of the labels look wrong",
         f"{noise.source} is contradicted by the label in {percent(noise.share)} of its {noise.n:,} surest "
-        "answers "
-        f"(95% interval {percent(low)} to {percent(high)}), on rows that it was not trained on.{listed}",
+        f"answers (95% interval {percent(low)} to {percent(high)}), on rows that it was not trained "
+        f"on.{listed}",
         f"Look through {where} and mend the labels; until then keep `label_smoothing` up and `epochs` few. "
         "The test labels are likely as wrong, so the true figure is better than the one reported.",
     )

@@ -76,8 +76,7 @@ def overfitting(case: Case) -> Verdict | None:
         parts.append(
             f"Validation loss rose after epoch {found.epoch} ({found.low:.3g} to {found.high:.3g}) while "
             f"training loss fell ({found.train[0]:.3g} to {found.train[1]:.3g}): from there on it learnt "
-            "the training "
-            "rows by heart."
+            "the training rows by heart."
         )
     step = "More rows help most; else train less of the model (`adaptation: last_k`, `lora` or `probe`), "
     step += "or regularise it (`head_dropout`, `weight_decay`, `label_smoothing`)"

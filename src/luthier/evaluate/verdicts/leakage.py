@@ -42,10 +42,8 @@ def answer_in_input(case: Case) -> Verdict | None:
         "leakage",
         "fault",
         "The input seems to contain the answer",
-        f"One mark a class answers {percent(found.share)} of {found.n:,} validation rows right, without "
-        "any model "
-        f"(95% interval {percent(low)} to {percent(high)}): {marks}{more}.",
+        f"One mark a class answers {percent(found.share)} of {found.n:,} validation rows right, without any "
+        f"model (95% interval {percent(low)} to {percent(high)}): {marks}{more}.",
         "Ask whether these marks will be there when the model is used. If not, take them out of the input "
-        "and "
-        "run again; if so, a rule does this job.",
+        "and run again; if so, a rule does this job.",
     )

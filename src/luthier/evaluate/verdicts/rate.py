@@ -13,9 +13,8 @@ from luthier.evaluate.verdict import Verdict
 from luthier.evaluate.verdicts.case import FLAT, Case
 
 ABOVE = 1.1
-"""A training loss that rises above this many times that of knowing nothing, and by a tenth of that, was
-there.
-"""
+"""A training loss was driven up where it rises above this many times that of knowing nothing, and by a tenth
+of that."""
 FAR = 2.0
 """So was one that is above this many times already in the first epoch."""
 SPIKE = 0.2
@@ -100,8 +99,8 @@ def too_low(case: Case) -> Verdict | None:
             "rate-too-low",
             "fault" if behind else "advice",
             "The learning rate is too low",
-            f"With a rate of {case.rate:.2g} the training loss was still falling {100 * ratio:.0f}% as "
-            f"fast in the second half of the training as in the first ({losses[0]:.3g} to {losses[-1]:.3g} in "
+            f"With a rate of {case.rate:.2g} the training loss was still falling {100 * ratio:.0f}% as fast "
+            f"in the second half of the training as in the first ({losses[0]:.3g} to {losses[-1]:.3g} in "
             f"{epochs} epochs; the fall is counted per unit of rate given).{_told_of_others(case)}",
             step,
         )
@@ -142,8 +141,7 @@ def _blown(case: Case, trial: int) -> str:
     if rose or losses[0] > FAR * blank:
         return (
             f"the training loss was {losses[at]:.3g} in epoch {at + 1}, more than the {blank:.3g} of a "
-            "model that "
-            "knows nothing"
+            "model that knows nothing"
         )
     lowest = np.minimum.accumulate(losses)
     jumps = np.flatnonzero((losses > (1 + SPIKE) * lowest) & (losses - lowest > SPIKE * blank))
@@ -224,14 +222,9 @@ def _trend(case: Case) -> tuple[float, float, int] | None:
 
 def _told_of_others(case: Case) -> str:
     """That the target can be learnt, and who does it; empty where nobody clearly does."""
-    if case.behind is not None:
-        value = case.behind.metrics.get(case.metric, math.nan)
-        return (
-            f" “{case.behind.name}” reaches {value:.3f}, the model {case.evaluation.value:.3f} on the test "
-            "split."
-            if case.evaluation
-            else ""
-        )
+    if case.behind is not None and case.evaluation is not None:
+        there, here = (one.metrics.get(case.metric, math.nan) for one in (case.behind, case.evaluation))
+        return f" On the test split “{case.behind.name}” reaches {there:.3f}, the model {here:.3f}."
     return f" The target can be learnt: {case.others[1]}." if case.learnt is False and case.others[1] else ""
 
 

@@ -31,9 +31,8 @@ def baseline_as_good(case: Case) -> Verdict | None:
         "baseline",
         "fault" if better else "advice",
         f"“{one.name}” is better" if better else f"“{one.name}” is as good",
-        f"On the test split the model differs from it by {difference(one)} (positive: the model is "
-        "better). It "
-        f"took {one.seconds:.3g} s.",
+        f"On the test split the model differs from it by {difference(one)} (positive: the model is better). "
+        f"It took {one.seconds:.3g} s.",
         "Use it, or give the search more time: `luthier resume RUN --budget +10m`."
         if better
         else "Use it where what a model costs matters; more test rows may yet tell the two apart.",
@@ -54,8 +53,7 @@ def failures(case: Case) -> Verdict | None:
         "Many trials failed",
         f"{len(failed)} of {len(trials)} trials failed.{most}",
         "Take what fails out of the space: a smaller `batch_size` or `max_length` where memory ran out, a "
-        "lower "
-        "`learning_rate` where losses became infinite.",
+        "lower `learning_rate` where losses became infinite.",
     )
 
 
@@ -80,9 +78,7 @@ def luck(case: Case) -> Verdict | None:
         "advice",
         "The validation score flatters the model",
         f"The best of {len(scores)} trials scored {best:.3f} on validation, outside the test interval "
-        f"({low:.3f} to "
-        f"{high:.3f}).{expected}",
+        f"({low:.3f} to {high:.3f}).{expected}",
         "Trust the test figure. If new data are to come from elsewhere than the training rows, see whether "
-        "the "
-        "splits differ.",
+        "the splits differ.",
     )

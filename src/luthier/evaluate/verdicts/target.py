@@ -44,8 +44,7 @@ def unlearnable(case: Case) -> Verdict | None:
         "Nothing can tell the target from these inputs",
         f"{said}.",
         "See whether a person can tell the answer from the input, and whether inputs and labels belong "
-        "together: "
-        "a shifted column or shuffled labels look just so. More trials will not help.",
+        "together: a shifted column or shuffled labels look just so. More trials will not help.",
     )
 
 
@@ -64,10 +63,8 @@ def class_ignored(case: Case) -> Verdict | None:
         "fault",
         "A class is never answered" if len(ignored) == 1 else f"{len(ignored)} classes are never answered",
         f"Never answered: {names}. Yet it can be told: {one.source[:1].lower()}{one.source[1:]} gives "
-        f"“{one.name}” more weight "
-        "where it is "
-        f"right in {100 * one.ranking:.0f}% of pairs ({100 * one.interval[0]:.0f}% to "
-        f"{100 * one.interval[1]:.0f}%; 50% is "
-        f"chance). {case.metric.replace('_', ' ').capitalize()} hides it, since the class is rare.",
+        f"“{one.name}” more weight where it is right in {100 * one.ranking:.0f}% of pairs "
+        f"({100 * one.interval[0]:.0f}% to {100 * one.interval[1]:.0f}%; 50% is chance). "
+        f"{case.metric.replace('_', ' ').capitalize()} hides it, since the class is rare.",
         f"{step}, or judge by macro F1 and move the threshold.",
     )
