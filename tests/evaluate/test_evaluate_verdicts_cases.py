@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import verdicts
+from luthier.cli.output import print_result
 from luthier.evaluate.verdict import Verdict
 from luthier.run.result import Result
 from verdict_cases import CASES
@@ -31,8 +32,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in QUICK], ids=lambda case: case.name)
-def test_the_trouble_is_named_first(
-    case: verdicts.Known, models: Callable[[str], str], tmp_path: Path
+def test_the_trouble_is_named_first_and_told_everywhere(
+    case: verdicts.Known, models: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcome = verdicts.carry_out(case, SEED, models, tmp_path)
     assert outcome.right, outcome.sentences
@@ -43,6 +44,9 @@ def test_the_trouble_is_named_first(
     report, card = result.report.read_text(), (result.folder / "model" / "README.md").read_text()
     assert first.title.split(":")[0] in report
     assert (first.gravity == "good") or first.title[:20] in card
+    print_result(result)
+    mark = "+" if first.gravity == "good" else "!"
+    assert f"{mark} {first.title}\n  {first.evidence}\n" in capsys.readouterr().out
     if case.name == "rare-full":
         sizes = result.evaluation.sizes
         assert sizes is not None and sizes.rows == sorted(sizes.rows) and sizes.seconds < 6

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from luthier.evaluate.verdict import Verdict
 from luthier.evaluate.verdicts.case import Case
 
@@ -26,16 +28,14 @@ def unlearnable(case: Case) -> Verdict | None:
     if any(one.interval[0] > RANKED for one in case.ignored):
         return None
     said = f"The model's validation {case.metric} is {case.shown(case.score)}"
-    if case.majority == case.majority:
+    if math.isfinite(case.majority):
         said += f", the most frequent answer's {case.shown(case.majority)}"
     if case.evaluation is not None:
         low, high = case.evaluation.interval
         said += f"; on the test split it reaches {case.evaluation.value:.3f} ({low:.3f} to {high:.3f})"
     if tried:
-        said += (
-            f", and none of {tried} other learner{'s' if tried > 1 else ''} beats the most frequent answer "
-        )
-        said += "beyond chance"
+        count = f"{tried} other learner{'s' if tried > 1 else ''}"
+        said += f", and none of {count} beats the most frequent answer beyond chance"
     if fitted and case.training is not None:
         said += f". It can learn: on its training rows it reaches {case.shown(case.training.score)}"
     return Verdict(
