@@ -10,6 +10,7 @@ import pandas as pd
 from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.evaluation import Evaluation, WorstError
 from luthier.evaluate.importance import Importance, importance
+from luthier.evaluate.verdict import Verdict
 from luthier.recipe import Recipe
 from luthier.report.story import Axis, BestTrial, DatasetFacts, ModelFacts, Story
 
@@ -172,7 +173,13 @@ def made_story(count: int = 24, classes: list[str] | None = None) -> Story:
         evaluation=evaluation,
         importance=mattered(count),
         diagnosis=[
-            "The chosen trial was at its best in its last epoch (4; 0.951 before, 0.962 then): more may help."
+            Verdict(
+                "still-improving",
+                "advice",
+                "It was still improving when it ended",
+                "The chosen trial was at its best in its last epoch, 4: 0.951 before, 0.962 then.",
+                "Allow more epochs.",
+            )
         ],
         stages=[
             ("read and check", 3.2),
@@ -208,7 +215,7 @@ HOSTILE = [
 def hostile_story() -> Story:
     story = made_story(12, classes=HOSTILE)
     story.run = story.dataset.name = story.model.name = HOSTILE[0]
-    story.diagnosis = [HOSTILE[1], HOSTILE[3]]
+    story.diagnosis = [Verdict(HOSTILE[0], "fault", HOSTILE[1], HOSTILE[2], HOSTILE[3])]
     story.dataset.findings = [("error", text) for text in HOSTILE]
     story.notes, story.next_commands, story.snippet, story.command = (
         HOSTILE,

@@ -188,7 +188,7 @@ def test_what_wants_something_done_stands_out_and_notes_do_not(usual: str) -> No
     story = made_story()
     (_, warning), (_, info) = story.dataset.findings
     outstanding, data = section(usual, "remarks"), section(usual, "data-check")
-    assert outstanding.index(story.diagnosis[0]) < outstanding.index(warning)
+    assert outstanding.index(story.diagnosis[0].title) < outstanding.index(warning)
     assert warning not in data and "1 thing to look at" in data
     for note in (info, *story.notes):
         assert note in data and note not in outstanding

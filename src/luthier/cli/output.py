@@ -120,6 +120,7 @@ def print_result(result: Result) -> None:
     summary = result.summary()
     for line in _facts(summary):
         out.print(line, soft_wrap=True)
+    _print_verdicts(evaluation)
     _print_front(summary)
     folder = Path(result.folder)
     out.print()
@@ -182,6 +183,20 @@ def _baseline_row(baseline: Baseline, metric: str) -> list[str]:
         by,
         decimal(baseline.seconds, 1),
     ]
+
+
+def _print_verdicts(evaluation: Evaluation) -> None:
+    """What is to be made of it: title, figures, and what to do, a line each."""
+    if not evaluation.verdicts:
+        return
+    out = console()
+    out.print()
+    for verdict in evaluation.verdicts:
+        mark = {"fault": "!", "advice": "-", "good": "+"}[verdict.gravity]
+        out.print(f"{mark} {verdict.title}", style="bold")
+        for line in (verdict.evidence, verdict.step):
+            if line:
+                out.print(f"  {line}", soft_wrap=True)
 
 
 def _print_front(summary: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ class Verdict:
     """What one rule says.
 
     Attributes:
-        name: The rule's, e.g. ``overfitting``; documented in docs/evaluation.md.
+        name: The rule's, e.g. ``overfitting``; documented in docs/verdicts.md.
         gravity: ``fault``: the result should not be trusted or used as it is, or is far from what could be
             had; ``advice``: it could be better; ``good``: it was looked for and is as it should be.
         title: What it is, in a few words.

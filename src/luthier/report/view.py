@@ -19,6 +19,7 @@ CURVES = 8
 MATRIX = 16
 """Classes in the confusion matrix; with more, those with the most errors are shown."""
 _SHADES = 9
+_SEVERITY = {"fault": "error", "advice": "warning", "good": "info"}
 
 
 def ranked(story: Story) -> pd.DataFrame:
@@ -237,7 +238,7 @@ def remarks(story: Story) -> list[tuple[str, str, str]]:
     sentence)."""
     findings = sorted(story.dataset.findings, key=lambda finding: finding[0] != "error")
     return [
-        *(("", "warning", sentence) for sentence in story.diagnosis),
+        *(("", _SEVERITY[one.gravity], words.verdict(one)) for one in story.diagnosis),
         *(("Data", severity, message) for severity, message in findings if severity != "info"),
     ]
 

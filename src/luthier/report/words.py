@@ -9,6 +9,7 @@ from typing import Any
 from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.evaluation import Evaluation
 from luthier.evaluate.intervals import Interval
+from luthier.evaluate.verdict import Verdict
 from luthier.report.story import Story
 
 UNKNOWN = "–"
@@ -148,6 +149,11 @@ def choice(evaluation: Evaluation) -> str:
     parts.append(f"test {metric} {number(evaluation.value)}")
     sentence = f"{'; '.join(parts)}."
     return sentence[:1].upper() + sentence[1:]
+
+
+def verdict(one: Verdict) -> str:
+    """A verdict in one paragraph: what it is, the figures, what to do."""
+    return " ".join(part for part in (f"{one.title}.", one.evidence, one.step) if part)
 
 
 def headline(story: Story) -> str:

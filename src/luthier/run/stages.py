@@ -35,6 +35,7 @@ from luthier.run.prove import SCRATCH_SHARE, Prover
 from luthier.run.rank import rank
 from luthier.run.result import Result
 from luthier.run.suspects import allowed
+from luthier.run.verdicts import looking_seconds, verdicts
 from luthier.space import Space
 from luthier.study.budget import Budget
 from luthier.study.store import Store
@@ -205,12 +206,13 @@ class Run:
         )
 
     def _closing_seconds(self, engine: Engine) -> float:
-        """Seconds that saving, judging and telling will take after the search."""
+        """Seconds that saving, judging, looking and telling will take after the search."""
         frames = self.prepared.dataset.splits
         share = len(frames["test"]) / len(frames["train"])
         forward = self.probe and engine.epoch_seconds(self.probe.recipe)
         networks = 3 + ("neighbours" in self.prepared.settings.baselines)
-        return CLOSING_SECONDS + allowed(self.prepared.settings) + networks * share * (forward or 0.0)
+        looking = looking_seconds(self.clock.total) + allowed(self.prepared.settings)
+        return CLOSING_SECONDS + looking + networks * share * (forward or 0.0)
 
     def _scratch_seconds(self, engine: Engine, best: Finished | None) -> float:
         """Time kept for the from-scratch baseline: what its epochs take, up to its share of the budget."""
@@ -256,9 +258,13 @@ class Run:
         )  # fmt: skip
         if finalists.crossed is not None and best.trial in finalists.crossed.found:
             evaluation.cross_validation = finalists.crossed.told(best.trial)
-        write_text(self.folder.evaluation, json.dumps(evaluation.to_json(), indent=1) + "\n")
         trials, epochs = self.store.trials(self.run), self.store.epochs(self.run)
         trials = self.goals.table(trials, self.store.recipes(self.run), finalists.study.finished)
+        evaluation.verdicts = verdicts(
+            self.prepared, engine, best, evaluation, judged.outputs, trials, epochs, probe=self.probe,
+            budget=self.clock.total,
+        )  # fmt: skip
+        write_text(self.folder.evaluation, json.dumps(evaluation.to_json(), indent=1) + "\n")
         write_text(self.folder.trials, trials.to_csv(index=False))
         status = "interrupted" if stopped else "finished"
         stages = [

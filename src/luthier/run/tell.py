@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 
 from luthier.engine.engine import Engine
-from luthier.evaluate.diagnosis import diagnose
 from luthier.evaluate.evaluation import Evaluation
 from luthier.evaluate.importance import importance
 from luthier.models.forms import SavedForm
@@ -79,13 +78,7 @@ def gather(
         evaluation=evaluation,
         # A recipe that was repeated counts once.
         importance=importance(trials[trials["repeats"].isna()], seed=settings.seed),
-        diagnosis=diagnose(
-            trials,
-            epochs,
-            best=best.trial,
-            majority_score=majority_score(engine),
-            evaluation=evaluation,
-        ),
+        diagnosis=evaluation.verdicts,
         stages=told.stages,
         budget=told.budget,
         spent=told.spent,
