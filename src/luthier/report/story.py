@@ -10,6 +10,7 @@ import pandas as pd
 
 from luthier.evaluate.evaluation import Evaluation
 from luthier.evaluate.importance import Importance
+from luthier.evaluate.verdict import Verdict
 
 Severity = Literal["error", "warning", "info"]
 
@@ -124,8 +125,7 @@ class Story:
             ``score``, ``loss`` (validation) and ``train_loss``; others are ignored.
         evaluation: The chosen model on the test split, with the baselines.
         importance: How each setting mattered.
-        diagnosis: What stands out in training and results and wants something done: plain sentences, gravest
-            first.
+        diagnosis: What is to be made of training and results, the gravest first.
         stages: (name, seconds) in order, which add up to ``spent``.
         budget: Seconds asked for, or None where trials were counted instead.
         spent: Seconds used.
@@ -155,7 +155,7 @@ class Story:
     epochs: pd.DataFrame
     evaluation: Evaluation
     importance: Importance
-    diagnosis: list[str] = field(default_factory=list)
+    diagnosis: list[Verdict] = field(default_factory=list)
     stages: list[tuple[str, float]] = field(default_factory=list)
     budget: float | None = None
     spent: float = 0.0

@@ -16,6 +16,7 @@ from luthier.engine.engine import Engine
 from luthier.evaluate.diagnosis import diagnose
 from luthier.evaluate.evaluation import Evaluation
 from luthier.evaluate.importance import importance
+from luthier.evaluate.verdict import Verdict
 from luthier.models.forms import SavedForm
 from luthier.report.story import BestTrial, DatasetFacts, ModelFacts, Story
 from luthier.run.prepare import Prepared
@@ -79,13 +80,16 @@ def gather(
         evaluation=evaluation,
         # A recipe that was repeated counts once.
         importance=importance(trials[trials["repeats"].isna()], seed=settings.seed),
-        diagnosis=diagnose(
-            trials,
-            epochs,
-            best=best.trial,
-            majority_score=majority_score(engine),
-            evaluation=evaluation,
-        ),
+        diagnosis=[
+            Verdict("remark", "advice", sentence, "")
+            for sentence in diagnose(
+                trials,
+                epochs,
+                best=best.trial,
+                majority_score=majority_score(engine),
+                evaluation=evaluation,
+            )
+        ],
         stages=told.stages,
         budget=told.budget,
         spent=told.spent,
