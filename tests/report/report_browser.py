@@ -1,5 +1,5 @@
-"""A headless Chromium, driven through its debugging pipe: widths, colour schemes, mouse, keyboard, pictures and
-paper. What the report must do in it is `test_report_browser`."""
+"""A headless Chromium, driven through its debugging pipe: widths, colour schemes, mouse, keyboard, pictures
+and paper. What the report must do in it is `test_report_browser`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Browser:
         read_end, self._to = os.pipe()
         self._from, write_end = os.pipe()
 
-        # Chromium reads commands from descriptor 3 and writes to 4. Moved out of the way first: they may be 3 or 4.
+        # Chromium reads commands from descriptor 3 and writes to 4, which the pipes' own ends may be.
         def pipes() -> None:
             high = [os.dup(end) for end in (read_end, write_end) for _ in range(5)]
             os.dup2(high[4], 3)
@@ -88,7 +88,9 @@ class Browser:
                 return result
             self._note(answer)
 
-    def open(self, page: Path, width: int, *, dark: bool = False, height: int = 900, scale: float = 1) -> None:
+    def open(
+        self, page: Path, width: int, *, dark: bool = False, height: int = 900, scale: float = 1
+    ) -> None:
         """Opens a file at a width in pixels and a colour scheme, and waits until its charts are drawn."""
         self.wrong.clear()
         self.resize(width, height, scale)
@@ -103,9 +105,8 @@ class Browser:
 
     def resize(self, width: int, height: int = 900, scale: float = 1) -> None:
         """Makes the window so wide and high."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False
-        )  # fmt: skip
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
 
     def media(self, *, dark: bool = False, medium: str = "") -> None:
         """What style sheets are told: the colour scheme, and ``print`` or nothing."""
@@ -124,11 +125,11 @@ class Browser:
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         """Presses the mouse at one place and lets go at another."""
-        steps = [(start[0] + (end[0] - start[0]) * i / 8, start[1] + (end[1] - start[1]) * i / 8) for i in range(9)]  # fmt: skip
         self._mouse("mouseMoved", start)
         self._mouse("mousePressed", start, 1)
-        for place in steps[1:]:
-            self._mouse("mouseMoved", place, 1)
+        for step in range(1, 9):
+            x, y = (a + (b - a) * step / 8 for a, b in zip(start, end, strict=True))
+            self._mouse("mouseMoved", (x, y), 1)
         self._mouse("mouseReleased", end)
         self.settle()
 

@@ -11,8 +11,9 @@ from luthier.evaluate.suspects import Suspect, Suspects
 from luthier.evaluate.verdict import Verdict
 
 WORTH = (
-    "Fine-tuning was worth it: on test it is better than the best cheap baseline, “Probe on frozen features”, "
-    "by +0.032 (95% interval +0.014 to +0.050, McNemar p = 0.001), and took 61 s where the probe took 9.1 s."
+    "Fine-tuning was worth it: on test it is better than the best cheap baseline, “Probe on frozen "
+    "features”, by +0.032 (95% interval +0.014 to +0.050, McNemar p = 0.001), and took 61 s where the probe "
+    "took 9.1 s."
 )
 
 
@@ -58,14 +59,18 @@ def calibration() -> Calibration:
 
 def slices(classes: list[str]) -> list[Slice]:
     of_class = [
-        Slice("class", name, 20 + 7 * i, 0.97 - 0.02 * i, (0.9 - 0.03 * i, 0.99), worse=i == 4)
+        Slice("class", name, 20 + 7 * i, 0.97 - 0.02 * (i % 7), (0.9 - 0.03 * (i % 7), 0.99), worse=i == 4)
         for i, name in enumerate(classes)
     ]
     lengths = ["3 to 7 words", "8 to 10 words", "11 to 13 words", "14 to 37 words"]
     of_length = [
         Slice("length", name, 125, 0.98 - 0.015 * i, (0.95 - 0.02 * i, 1.0)) for i, name in enumerate(lengths)
     ]
-    return [*of_class, *of_length, Slice("asker_region", "north", 6, 0.83), Slice("asker_region", "other", 494, 0.97, (0.95, 0.98))]  # fmt: skip
+    of_column = [
+        Slice("asker_region", "north", 6, 0.83),
+        Slice("asker_region", "other", 494, 0.97, (0.95, 0.98)),
+    ]
+    return [*of_class, *of_length, *of_column]
 
 
 def suspects(questions: list[str], classes: list[str]) -> Suspects:
@@ -86,7 +91,8 @@ def suspects(questions: list[str], classes: list[str]) -> Suspects:
 def sizes() -> SizeCurve:
     rows = [289, 579, 1158, 2317, 4634]
     values = [0.802, 0.852, 0.888, 0.914, 0.934]
-    lows, highs = ([value + sign * 4 / row**0.9 for value, row in zip(values, rows, strict=True)] for sign in (-1, 1))  # fmt: skip
+    lows = [value - 4 / row**0.9 for value, row in zip(values, rows, strict=True)]
+    highs = [value + 4 / row**0.9 for value, row in zip(values, rows, strict=True)]
     return SizeCurve(rows, values, lows, highs, 0.949, (0.941, 0.956))
 
 
@@ -96,8 +102,13 @@ def combined() -> list[Combined]:
             "greedy", [(7, 0.5), (19, 0.25), (3, 0.25)], 0.968, 0.006, (0.001, 0.011), 0.968, 0.002,
             (-0.006, 0.01), 2.94, chosen=True, seconds=0.8, note="weights by ensemble selection",
         ),
-        Combined("stacking", [(7, 0.6), (19, 0.4)], 0.967, 0.004, (-0.002, 0.01), 0.964, -0.002, (-0.01, 0.006), 1.96, seconds=2.1),
-        Combined("soup", [(-1, 1.0)], 0.96, 0.0, (-0.004, 0.004), cost=1.0, seconds=14.0, note="not judged on test"),
+        Combined(
+            "stacking", [(7, 0.6), (19, 0.4)], 0.967, 0.004, (-0.002, 0.01), 0.964, -0.002, (-0.01, 0.006),
+            1.96, seconds=2.1,
+        ),
+        Combined(
+            "soup", [(-1, 1.0)], 0.96, 0.0, (-0.004, 0.004), cost=1.0, seconds=14.0, note="not judged on test"
+        ),
     ]  # fmt: skip
 
 

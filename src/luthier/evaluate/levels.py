@@ -91,6 +91,6 @@ def _unevenness(ascending: np.ndarray) -> float:
 
 
 def _single(points: np.ndarray) -> np.ndarray:
-    """(levels, 1), rounded as a forest rounds what it is fitted to: a level on a cut falls on the same side."""
+    """(levels, 1), rounded as a forest rounds what it is fitted to, so that each falls on the same side."""
     column: np.ndarray = points.astype(np.float32).astype(np.float64)[:, None]
     return column

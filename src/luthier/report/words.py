@@ -126,12 +126,17 @@ def gain(evaluation: Evaluation, baseline: Baseline) -> str:
     """What fine-tuning brought over one baseline, as a clause that follows the baseline's name."""
     if baseline.difference is None or not math.isfinite(baseline.difference):
         return f"{plain_name(evaluation.metric)} {number(baseline.metrics.get(evaluation.metric))}"
-    low, high = baseline.difference_interval or (math.nan, math.nan)
-    interval = f" (95% interval {between((low, high), signed)})" if math.isfinite(low) else ""
+    return difference(baseline.difference, baseline.difference_interval or (math.nan, math.nan))
+
+
+def difference(value: float, ends: Interval) -> str:
+    """Better, worse or neither, as far as an interval lets one say so, with the figures."""
+    low, high = ends
+    interval = f" (95% interval {between(ends, signed)})" if math.isfinite(low) else ""
     if low <= 0 <= high:
-        return f"not clearly different: {signed(baseline.difference)}{interval}"
-    verdict = "better" if baseline.difference > 0 else "worse"
-    return f"{verdict} by {number(abs(baseline.difference))}{interval}"
+        return f"not clearly different: {signed(value)}{interval}"
+    verdict = "better" if value > 0 else "worse"
+    return f"{verdict} by {number(abs(value))}{interval}"
 
 
 def bottom_line(verdicts: Sequence[Verdict]) -> str:
@@ -153,7 +158,9 @@ def sureness(evaluation: Evaluation) -> str:
         return ""
     off = f"On average its confidence is off by {number(known.error)} (expected calibration error"
     interval = f", 95% interval {between(known.interval)}" if math.isfinite(known.interval[0]) else ""
-    before = f"; without that it would be off by {number(known.before)}" if math.isfinite(known.before) else ""
+    before = (
+        f"; without that it would be off by {number(known.before)}" if math.isfinite(known.before) else ""
+    )
     warm = f" Its logits are divided by {number(known.temperature, 2)}, as fitted on validation{before}."
     return f"{off}{interval}).{warm if known.temperature != 1 else ''}"
 
@@ -177,18 +184,16 @@ def shipped(combined: Sequence[Combined]) -> str:
     chosen = next((one for one in combined if one.chosen), None)
     if chosen is None:
         return (
-            f"None of the {count(len(combined), 'ensemble')} tried was shipped: the model is a single network."
+            f"None of the {len(combined)} ensembles tried was shipped: the model is a single network."
             if len(combined) != 1
             else "The one ensemble tried was not shipped: the model is a single network."
         )
-    gained = (
-        f"on test it is better than the best single network by {signed(chosen.test_gain)} "
-        f"(95% interval {between(chosen.test_interval, signed)})"
-        if math.isfinite(chosen.test_gain)
-        else f"on validation it is better than the best single network by {signed(chosen.gain)} "
-        f"(95% interval {between(chosen.interval, signed)})"
+    where = "test" if math.isfinite(chosen.test_gain) else "validation"
+    gained = (chosen.test_gain, chosen.test_interval) if where == "test" else (chosen.gain, chosen.interval)
+    return (
+        f"Shipped is “{chosen.name}”: against the best single network it is {difference(*gained)} on "
+        f"{where}, at {times(chosen.cost)} the cost of an answer."
     )
-    return f"Shipped is “{chosen.name}”: {gained}, at {times(chosen.cost)} the cost of an answer."
 
 
 def times(ratio: float) -> str:

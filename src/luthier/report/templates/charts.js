@@ -1,7 +1,7 @@
 // One function a kind of chart, from the page's data to ECharts' options. Parallel coordinates have a file of their own.
 "use strict";
 const charts = (() => {
-  const { data, css, colours, near, round, cut, axis, frame, legend, chosen, uprights, band } = kit;
+  const { data, css, colours, near, round, cut, axis, frame, legend, chosen, ring, uprights, band } = kit;
   const labelWidth = (width) => Math.min(220, Math.round(width * 0.36));
   const plot = { left: 62, right: 18, top: 44, bottom: 46 };
   const metric = () => axis({ type: "value", name: `validation ${data.metric}`, nameGap: 44, scale: true });
@@ -56,8 +56,8 @@ const charts = (() => {
       data: of(known.filter((index) => trials.kind[index] === kind && !trials.chosen.includes(index))),
     }));
     series.push({
-      type: "line", name: "front", step: cost.joint ? false : "end", symbol: "emptyCircle", symbolSize: 11, z: 4, tooltip: { formatter: tip },
-      itemStyle: { color: css("--ink") }, lineStyle: { width: 1.4, type: cost.joint ? "dotted" : "solid" }, data: of(cost.front),
+      type: "line", name: "front", step: cost.joint ? false : "end", symbolSize: 10, z: 4, tooltip: { formatter: tip },
+      ...ring(css("--ink")), lineStyle: { color: css("--ink"), width: 1.4, type: cost.joint ? "dotted" : "solid" }, data: of(cost.front),
     });
     series.push(chosen({ tooltip: { formatter: tip }, data: of(trials.chosen.filter((index) => cost.values[index] !== null)) }));
     if (cost.limit !== null) {
@@ -75,11 +75,11 @@ const charts = (() => {
   const lines = (fields, name) => {
     const palette = colours();
     const last = Math.max(...data.curves.flatMap((curve) => curve.epoch));
+    const colour = (curve, at) => (curve.chosen ? css("--accent") : palette[(at - 1 + palette.length) % palette.length]);
     const series = data.curves.flatMap((curve, at) => fields.map(([field, type]) => ({
       type: "line", name: `trial ${curve.trial}`, z: curve.chosen ? 5 : 2, showSymbol: curve.epoch.length < 25, symbolSize: curve.chosen ? 6 : 4,
-      symbol: type === "dashed" ? "emptyCircle" : "circle",
-      itemStyle: { color: curve.chosen ? css("--accent") : palette[(at - 1 + palette.length) % palette.length] },
-      lineStyle: { type, width: curve.chosen ? 2.6 : 1.4, opacity: curve.chosen ? 1 : 0.8 },
+      ...(type === "dashed" ? ring(colour(curve, at)) : { symbol: "circle", itemStyle: { color: colour(curve, at) } }),
+      lineStyle: { color: colour(curve, at), type, width: curve.chosen ? 2.6 : 1.4, opacity: curve.chosen ? 1 : 0.8 },
       data: curve.epoch.map((epoch, index) => [epoch, curve[field][index]]),
       tooltip: { formatter: (one) => `Trial ${curve.trial}, epoch ${one.value[0]}\n${field.replace("_", " ")} ${round(one.value[1])}` },
     })));
@@ -123,8 +123,8 @@ const charts = (() => {
     }];
     if (twice) {
       series.push({
-        type: "line", name: "extrapolated to twice the rows", symbol: "emptyCircle", symbolSize: 9, z: 4, tooltip: { formatter: tip },
-        itemStyle: { color: css("--accent") }, lineStyle: { type: "dashed", width: 2 },
+        type: "line", name: "extrapolated to twice the rows", symbolSize: 9, z: 4, tooltip: { formatter: tip },
+        ...ring(css("--accent")), lineStyle: { color: css("--accent"), type: "dashed", width: 2 },
         data: [[x.at(-1), y.at(-1)], [twice.x, twice.y]], markLine: uprights([twice], css("--accent")),
       });
     }

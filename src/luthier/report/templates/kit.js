@@ -29,6 +29,9 @@ const kit = (() => {
     itemStyle: { color: css("--accent"), borderColor: css("--raised"), borderWidth: 1.5 }, ...more,
   });
 
+  // Points that are drawn as rings, on whatever ground the page has.
+  const ring = (colour) => ({ symbol: "circle", itemStyle: { color: css("--paper"), borderColor: colour, borderWidth: 1.6 } });
+
   // Vertical lines from the low to the high end of each point's interval.
   const uprights = (points, colour) => ({
     silent: true, symbol: "none", label: { show: false }, lineStyle: { color: colour, width: 1.4, type: "solid" },
@@ -47,5 +50,5 @@ const kit = (() => {
     },
   ];
 
-  return { data, css, colours, near, round, cut, axis, frame, tooltip, legend, chosen, uprights, band };
+  return { data, css, colours, near, round, cut, axis, frame, tooltip, legend, chosen, ring, uprights, band };
 })();

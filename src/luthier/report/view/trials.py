@@ -39,7 +39,8 @@ def ranked(story: Story) -> pd.DataFrame:
 def scored(story: Story) -> pd.DataFrame:
     """The trials that have a score, best first."""
     trials = ranked(story)
-    return trials[np.isfinite(numbers(trials, "score"))].reset_index(drop=True)
+    known: pd.DataFrame = trials[np.isfinite(numbers(trials, "score"))].reset_index(drop=True)
+    return known
 
 
 def by_importance(story: Story, trials: pd.DataFrame) -> dict[str, str]:
@@ -108,15 +109,17 @@ def costs(story: Story, trials: pd.DataFrame) -> list[dict[str, Any]]:
     members = front_members(story)
     joint = [place for place, number in enumerate(trials["number"]) if number in members]
     limits = {axis.column: axis.limit for axis in story.axes}
-    titles = {axis.column: axis.name for axis in story.axes} | {key: name for key, (name, _) in _COSTS.items()}
+    titles = {column: name for column, (name, _) in _COSTS.items()}
+    titles |= {axis.column: axis.name for axis in story.axes}
     scores = numbers(trials, "score")
     for column in sorted(titles, key=lambda name: name not in limits):
         values = numbers(trials, column) * _UNITS.get(column, 1.0)
         if np.isfinite(values).sum() and np.nanmax(values) > np.nanmin(values):
             front = joint if column in limits else pareto(values, scores)
+            order = [int(place) for place in np.argsort(values, kind="stable") if np.isfinite(values[place])]
             found.append(
                 {"name": titles[column], "values": finite(values), "limit": limits.get(column)}
-                | {"front": sorted(front, key=lambda place, of=values: of[place]), "joint": column in limits}
+                | {"front": [place for place in order if place in front], "joint": column in limits}
             )
     return found
 
