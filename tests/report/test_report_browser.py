@@ -128,7 +128,7 @@ def place_of(browser: Browser, axis: int, share: float) -> tuple[float, float]:
     )
     if box["width"] < 640:
         step = (box["height"] - 40 - 34) / (box["axes"] - 1)
-        return box["x"] + 18 + share * (box["width"] - 36), box["y"] + 40 + axis * step
+        return box["x"] + 26 + share * (box["width"] - 52), box["y"] + 40 + axis * step
     step = (box["width"] - 50 - 56) / (box["axes"] - 1)
     return box["x"] + 50 + axis * step, box["y"] + 40 + share * (box["height"] - 40 - 22)
 

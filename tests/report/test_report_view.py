@@ -14,6 +14,7 @@ from luthier.evaluate.slices import Slice
 from luthier.evaluate.suspects import Suspects
 from luthier.evaluate.verdict import Verdict
 from luthier.report import html, words
+from luthier.report.story import Axis
 from luthier.report.view import results, settings, trials, trust
 from luthier.report.view.charts import charts
 
@@ -113,6 +114,14 @@ def test_costs_that_do_not_differ_or_are_unknown_are_left_out() -> None:
     rows = trials.front_tables(story, charts(story)["trials"])[0]["rows"]
     assert [float(row["score"]) for row in rows] == sorted(float(row["score"]) for row in rows)
     assert {"2.31 k", "22.7 M"} & {row["cost"] for row in rows}
+
+
+def test_what_was_limited_is_shown_even_where_all_trials_take_the_same() -> None:
+    story = made_story(12)
+    story.axes = [Axis("size_mb", "size, MB", 100.0)]
+    story.trials["size_mb"], story.trials["pareto"] = 90.0, False
+    first, *_ = charts(story)["trials"]["costs"]
+    assert (first["name"], first["limit"], first["joint"], first["front"]) == ("size, MB", 100.0, True, [])
 
 
 def test_a_setting_alone_stands_beside_its_share_and_pairs_beneath() -> None:

@@ -21,15 +21,16 @@ const parallel = (() => {
   };
 
   const option = (width) => {
+    const named = { color: css("--ink"), fontSize: 12, textBorderColor: css("--paper"), textBorderWidth: 3 };
     const upright = width < 640; // On a narrow page the axes lie one below the other.
     const count = trials.number.length;
     const order = trials.number.map((_, at) => at).reverse(); // The best are painted last, over the others.
     return frame({
       tooltip: { ...tooltip(), trigger: "item" },
       parallel: {
-        layout: upright ? "vertical" : "horizontal", left: upright ? 18 : 50, right: upright ? 18 : 56, top: 40, bottom: upright ? 34 : 22,
+        layout: upright ? "vertical" : "horizontal", left: upright ? 26 : 50, right: upright ? 26 : 56, top: 40, bottom: upright ? 34 : 22,
         parallelAxisDefault: {
-          nameLocation: "end", nameGap: 14, z: 6, nameTextStyle: { color: css("--ink"), fontSize: 12 },
+          nameLocation: "end", nameGap: 14, z: 6, nameTextStyle: named,
           areaSelectStyle: { width: upright ? 22 : 20, borderWidth: 1, borderColor: css("--accent"), color: css("--accent"), opacity: 0.22 },
           axisLine: { lineStyle: { color: css("--soft") } }, axisTick: { lineStyle: { color: css("--soft") } },
         },
@@ -40,7 +41,7 @@ const parallel = (() => {
         axisLabel: { color: css("--ink"), textBorderColor: css("--paper"), textBorderWidth: 3, hideOverlap: true, fontSize: 11, formatter: axis.names ? (name) => cut(name, 12) : (value) => Number(value.toPrecision(2)).toString() },
         ...(axis.names ? { type: "category", data: axis.names }
           : { type: axis.log ? "log" : "value", scale: true, splitNumber: 4, minorTick: { show: false } }),
-        ...(upright ? { nameTextStyle: { color: css("--ink"), fontSize: 12, align: "right", verticalAlign: "bottom", padding: [0, 0, 10, 0] }, nameGap: 0 } : {}),
+        ...(upright ? { nameTextStyle: { ...named, align: "right", verticalAlign: "bottom", padding: [0, 0, 10, 0] }, nameGap: 0 } : {}),
       })),
       series: [{
         type: "parallel", smooth: 0, progressive: 0, inactiveOpacity: 0.04, activeOpacity: count > 200 ? 0.5 : 0.85,
@@ -133,9 +134,19 @@ const parallel = (() => {
   // The chart paints what was dragged by itself; what fields say it paints with its next update.
   const repaint = () => { drawn.setOption({}); fill(); tell(); };
 
+  // ECharts paints a range anew in its own colours once another axis is brushed: give it those of the page.
+  const recolour = () => {
+    for (const shape of drawn.getZr().storage.getDisplayList()) {
+      if (shape.parent?.__brushOption && shape.name === "main" && shape.style.fill !== css("--accent")) {
+        shape.setStyle({ fill: css("--accent"), stroke: css("--accent"), opacity: 0.22 });
+      }
+    }
+  };
+
   const draw = (chart, width) => {
     if (!drawn) {
       drawn = chart;
+      chart.on("rendered", recolour);
       chart.on("axisareaselected", (event) => {
         const at = axes.findIndex((_, place) => event.parallelAxisId === `axis${place}`);
         if (at < 0 || JSON.stringify(ranges[at]) === JSON.stringify(event.intervals ?? [])) return;

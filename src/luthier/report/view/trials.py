@@ -114,7 +114,9 @@ def costs(story: Story, trials: pd.DataFrame) -> list[dict[str, Any]]:
     scores = numbers(trials, "score")
     for column in sorted(titles, key=lambda name: name not in limits):
         values = numbers(trials, column) * _UNITS.get(column, 1.0)
-        if np.isfinite(values).sum() and np.nanmax(values) > np.nanmin(values):
+        known = values[np.isfinite(values)]
+        # What was asked about is shown even where all trials take the same.
+        if len(known) and (column in limits or np.ptp(known) > 0):
             front = joint if column in limits else pareto(values, scores)
             order = [int(place) for place in np.argsort(values, kind="stable") if np.isfinite(values[place])]
             found.append(
