@@ -6,11 +6,11 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+import report_evidence
 
 from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.evaluation import Evaluation, WorstError
 from luthier.evaluate.importance import Importance, importance
-from luthier.evaluate.verdict import Verdict
 from luthier.recipe import Recipe
 from luthier.report.story import Axis, BestTrial, DatasetFacts, ModelFacts, Story
 
@@ -50,6 +50,7 @@ def made_trials(count: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
         recipe = Recipe(
             model="minilm",
             adaptation=adaptation,
+            lora_rank=int(rng.choice([4, 8, 16])) if adaptation == "lora" else 8,
             learning_rate=rate,
             epochs=length,
             weight_decay=rng.choice([0.0, 0.01, 0.1]),
@@ -134,6 +135,7 @@ def made_story(count: int = 24, classes: list[str] | None = None) -> Story:
         baselines=baselines,
         seconds=0.4,
     )
+    report_evidence.fill(evaluation, QUESTIONS, classes)
     recipe = Recipe.parse(
         {name: trials.set_index("number").loc[best, name] for name in ("model", "adaptation")}
     )
@@ -172,15 +174,7 @@ def made_story(count: int = 24, classes: list[str] | None = None) -> Story:
         epochs=epochs,
         evaluation=evaluation,
         importance=mattered(count),
-        diagnosis=[
-            Verdict(
-                "still-improving",
-                "advice",
-                "It was still improving when it ended",
-                "The chosen trial was at its best in its last epoch, 4: 0.951 before, 0.962 then.",
-                "Allow more epochs.",
-            )
-        ],
+        diagnosis=evaluation.verdicts,
         stages=[
             ("read and check", 3.2),
             ("rank models", 14.0),
@@ -215,7 +209,7 @@ HOSTILE = [
 def hostile_story() -> Story:
     story = made_story(12, classes=HOSTILE)
     story.run = story.dataset.name = story.model.name = HOSTILE[0]
-    story.diagnosis = [Verdict(HOSTILE[0], "fault", HOSTILE[1], HOSTILE[2], HOSTILE[3])]
+    report_evidence.spoil(story.evaluation, HOSTILE)
     story.dataset.findings = [("error", text) for text in HOSTILE]
     story.notes, story.next_commands, story.snippet, story.command = (
         HOSTILE,
@@ -225,6 +219,7 @@ def hostile_story() -> Story:
     )
     story.trials["model"] = [HOSTILE[i % 6] for i in range(len(story.trials))]
     story.trials["adaptation"] = [HOSTILE[i % 6] for i in range(len(story.trials))]
+    story.importance = importance(story.trials)
     story.versions, story.device = {HOSTILE[0]: HOSTILE[1]}, HOSTILE[1]
     story.stages = [(text, 3.0) for text in HOSTILE]
     for row, text in zip(story.evaluation.worst, HOSTILE * 2, strict=True):

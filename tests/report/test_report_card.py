@@ -20,11 +20,15 @@ def test_hubs_read_its_metadata() -> None:
 def test_people_find_every_section() -> None:
     text = card.render(made_story())
     for title in (
+        "Verdict",
         "What it does",
         "How to use it",
         "Data",
         "Metrics",
+        "Calibration",
+        "Where it does worse",
         "Baselines",
+        "Ensembles",
         "Limits",
         "How it was made",
     ):
@@ -71,3 +75,37 @@ def test_text_keeps_to_one_line_and_one_cell() -> None:
     assert card.text("a|b\n# c *d* <e> [f](g)") == "a\\|b \\# c \\*d\\* &lt;e&gt; \\[f\\](g)"
     assert card.fence("x\n````\ny") == "`````\nx\n````\ny\n`````"
     assert HOSTILE[5] in card.text(HOSTILE[5])
+
+
+def test_it_tells_the_same_as_the_report() -> None:
+    story = made_story()
+    text = card.render(story)
+    assert "**Not to be relied on as it is: 1 fault, and 1 thing that could be better.**" in text
+    assert "- Fault: Some test texts are in the training data. 11 of 500" in text
+    assert "Next: Run again with --drop-leaks." in text and card.text(story.evaluation.worth) in text
+    assert "off by 0.014 (expected calibration error, 95% interval 0.008 to 0.029)" in text
+    assert "divided by 1.42, as fitted on validation; without that it would be off by 0.037" in text
+    assert "| class: location | recall | 0.890 |" in text and "class: human" not in text
+    assert "| greedy | +0.006 | +0.001 to +0.011 | +0.002 | −0.006 to +0.010 | 2.9× | yes |" in text
+    assert "Twice the training rows (9,268) may take accuracy from 0.934 to 0.949" in text
+    assert "74 rows of the data (1.2% of those looked at) carry a label that is likely wrong" in text
+
+
+def test_hubs_read_calibration_and_the_parts_that_are_clearly_worse() -> None:
+    results = ModelCard(card.render(made_story())).data.eval_results
+    assert results is not None
+    told = {(one.dataset_name, one.metric_type): one.metric_value for one in results}
+    assert told["trec6", "expected_calibration_error"] == 0.014
+    assert told["trec6 (class: location)", "recall"] == 0.89
+    assert len({name for name, _ in told}) == 2
+
+
+def test_where_nothing_was_looked_at_nothing_is_said() -> None:
+    story = made_story()
+    evaluation = story.evaluation
+    story.diagnosis, evaluation.calibration, evaluation.slices = [], None, evaluation.slices[:2]
+    evaluation.combined, evaluation.suspects, evaluation.sizes = [], None, None
+    text = card.render(story)
+    assert not any(f"## {title}" in text for title in ("Verdict", "Calibration", "Ensembles"))
+    assert "On none of the 2 parts of the test split that were looked at is it clearly worse" in text
+    assert "likely wrong" not in text and "Twice" not in text

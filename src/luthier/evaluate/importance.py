@@ -1,5 +1,5 @@
 """How each setting mattered: permutation importance of a random forest fitted to the trials, or why that
-cannot be said."""
+cannot be said. What settings do alone and in pairs is `luthier.evaluate.anova`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pandas as pd
 from scipy.stats import kruskal, spearmanr
 from sklearn.ensemble import RandomForestRegressor
 
-from luthier.evaluate.tables import numbers, varied_settings
+from luthier.evaluate.anova import Anova, anova
+from luthier.evaluate.tables import is_numeric, numbers, varied_settings
 
 FEWEST = 8
 """Trials with a score below which nothing is said."""
@@ -53,12 +54,14 @@ class Importance:
         explained: Share of the variance of scores on unseen trials that the settings explain (R squared);
             None if unknown.
         reason: Why nothing, or little, can be said; empty otherwise.
+        anova: What they do alone and in pairs, and the score along each.
     """
 
     settings: list[Mattered] = field(default_factory=list)
     trials: int = 0
     explained: float | None = None
     reason: str = ""
+    anova: Anova = field(default_factory=Anova)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -67,7 +70,8 @@ class Importance:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Importance:
         """What `to_json` wrote."""
-        return cls(**{**values, "settings": [Mattered(**row) for row in values["settings"]]})
+        known = {"settings": [Mattered(**row) for row in values["settings"]]}
+        return cls(**values | known | {"anova": Anova.from_json(values["anova"])})
 
 
 def importance(trials: pd.DataFrame, *, seed: int = 0) -> Importance:
@@ -105,7 +109,9 @@ def importance(trials: pd.DataFrame, *, seed: int = 0) -> Importance:
         return Importance(
             trials=len(frame), reason="All trials scored the same, so no setting made a difference."
         )
-    return _measure(frame, scores, varied, np.random.default_rng(seed))
+    found = _measure(frame, scores, varied, np.random.default_rng(seed))
+    found.anova = anova(frame, scores, varied, seed=seed)
+    return found
 
 
 def _measure(
@@ -186,7 +192,7 @@ def encode(frame: pd.DataFrame, names: list[str]) -> tuple[np.ndarray, np.ndarra
     columns: list[np.ndarray] = []
     owners: list[int] = []
     for index, name in enumerate(names):
-        if not _is_numeric(frame[name]):
+        if not is_numeric(frame[name]):
             dummies = pd.get_dummies(frame[name].map(str)).to_numpy(dtype=np.float64)
             columns.extend(dummies.T)
             owners.extend([index] * dummies.shape[1])
@@ -205,7 +211,7 @@ def direction(values: pd.Series, scores: np.ndarray) -> str:
         values: (n,) one setting's values.
         scores: (n,) higher is better.
     """
-    if _is_numeric(values) and values.nunique() > 2:
+    if is_numeric(values) and values.nunique() > 2:
         known = values.notna().to_numpy()
         correlation, chance = spearmanr(pd.to_numeric(values)[known].astype(float), scores[known])
         if not chance < CHANCE:
@@ -217,9 +223,3 @@ def direction(values: pd.Series, scores: np.ndarray) -> str:
     if len(groups) < 2 or not kruskal(*groups.values()).pvalue < CHANCE:
         return ""
     return f"best: {max(groups, key=lambda name: groups[name].median())}"
-
-
-def _is_numeric(values: pd.Series) -> bool:
-    """Whether all values that are set are numbers."""
-    is_bool = pd.api.types.is_bool_dtype(values)
-    return not is_bool and bool(pd.to_numeric(values, errors="coerce").notna().equals(values.notna()))

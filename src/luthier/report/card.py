@@ -10,8 +10,10 @@ from typing import Any
 import jinja2
 import yaml
 
+from luthier.evaluate.slices import Slice
 from luthier.report import words
 from luthier.report.story import Story
+from luthier.report.view import results
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&$])")
@@ -29,7 +31,13 @@ def render(story: Story) -> str:
     )
     environment.filters |= {"text": text, "fence": fence}
     body: str = environment.get_template("card.md").render(
-        story=story, evaluation=story.evaluation, words=words, front=front_matter(story)
+        story=story,
+        evaluation=story.evaluation,
+        words=words,
+        front=front_matter(story),
+        verdicts=[one for part in results.verdicts(story) for one in part],
+        gravities=results.GRAVITIES,
+        worse=worse_slices(story),
     )
     return re.sub(r"\n{3,}", "\n\n", body).rstrip() + "\n"
 
@@ -66,23 +74,38 @@ def fence(code: str, language: str = "") -> str:
     return f"{marks}{language}\n{code.rstrip()}\n{marks}"
 
 
+def worse_slices(story: Story) -> list[Slice]:
+    """Parts of the test split on which the model is clearly worse."""
+    return [one for one in story.evaluation.slices if one.worse]
+
+
 def _model_index(story: Story) -> dict[str, Any]:
-    """Test metrics as hubs list them; metrics without a value are left out."""
-    metrics = [
-        {"type": name, "name": words.plain_name(name), "value": round(float(value), 6)}
-        for name, value in story.evaluation.metrics.items()
-        if math.isfinite(value)
+    """Test metrics as hubs list them, then those of each part that is clearly worse; metrics without a value
+    are left out."""
+    evaluation = story.evaluation
+    metrics = [_metric(name, value) for name, value in evaluation.metrics.items() if math.isfinite(value)]
+    if evaluation.calibration and math.isfinite(evaluation.calibration.error):
+        metrics.append(_metric("expected_calibration_error", evaluation.calibration.error))
+    parts = [
+        _result(
+            story,
+            f"{story.dataset.name} ({words.plain_name(one.kind)}: {one.name})",
+            [_metric("recall" if one.kind == "class" else story.metric, one.value)],
+        )
+        for one in worse_slices(story)
+        if math.isfinite(one.value)
     ]
+    return {"name": story.run, "results": [_result(story, story.dataset.name, metrics), *parts]}
+
+
+def _metric(name: str, value: float) -> dict[str, Any]:
+    return {"type": name, "name": words.plain_name(name), "value": round(float(value), 6)}
+
+
+def _result(story: Story, dataset: str, metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    """One entry of the model index."""
     return {
-        "name": story.run,
-        "results": [
-            {
-                "task": {
-                    "type": story.model.pipeline_tag or story.task,
-                    "name": words.plain_name(story.task),
-                },
-                "dataset": {"name": story.dataset.name, "type": story.dataset.name, "split": "test"},
-                "metrics": metrics,
-            }
-        ],
+        "task": {"type": story.model.pipeline_tag or story.task, "name": words.plain_name(story.task)},
+        "dataset": {"name": dataset, "type": story.dataset.name, "split": "test"},
+        "metrics": metrics,
     }

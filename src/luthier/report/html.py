@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,23 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
-from luthier.report import view, words
+from luthier.report import words
 from luthier.report.story import Story
+from luthier.report.view import results, run, settings, trials, trust
+from luthier.report.view.charts import charts
 
 THUMBNAIL = 112
-"""Longest side in pixels of an image among the worst errors."""
+"""Longest side in pixels of an image among the worst errors and the likely label mistakes."""
+SCRIPTS = tuple(f"templates/{name}.js" for name in ("kit", "charts", "parallel", "page"))
+"""The page's own scripts, in the order in which they build on each other."""
 
 
 def render(story: Story) -> str:
     """The whole page. Anything in ``story`` may be hostile: it is escaped as text, and as JSON in the data
     block."""
-    script = _resource("vendor/echarts.common.min.js"), _resource("templates/report.js")
-    style = _resource("templates/report.css")
-    charts = view.charts(story)
-    header, top = view.top_trials(story)
+    scripts = tuple(_resource(name) for name in ("vendor/echarts.min.js", *SCRIPTS))
+    style = "".join(_resource(f"templates/{name}.css") for name in ("report", "parts", "print"))
+    data = charts(story)
     page: str = (
         _environment()
         .get_template("report.html")
@@ -37,25 +41,48 @@ def render(story: Story) -> str:
             evaluation=story.evaluation,
             words=words,
             style=Markup(style),
-            scripts=[Markup(text) for text in script],
-            policy=content_policy(style, script),
-            data=json_block(charts),
-            charts=charts,
-            baselines=view.baselines(story),
-            top_header=header,
-            top=top,
-            range=view.strip(story),
-            confusion=view.confusion(story),
-            curves=view.curves(story),
-            statuses=view.statuses(story),
-            failures=view.failures(story),
-            stages=view.stages(story),
-            remarks=view.remarks(story),
-            data_notes=view.data_notes(story),
-            thumbnails=thumbnails(story),
+            scripts=[Markup(text) for text in scripts],
+            policy=content_policy(style, scripts),
+            data=json_block(data),
+            charts=data,
+            **_tables(story, data),
         )
     )
     return page.replace("\x00", "�")
+
+
+def _tables(story: Story, data: dict[str, Any]) -> dict[str, Any]:
+    """What the templates' tables and lists are filled from, by the names they use."""
+    header, top = trials.top_trials(story)
+    open_verdicts, folded = results.verdicts(story)
+    suspects = trust.suspects(story)
+    worst = [error.input for error in story.evaluation.worst]
+    doubted = [row.input for row in suspects["rows"]] if suspects else []
+    return {
+        "verdicts": open_verdicts,
+        "folded_verdicts": folded,
+        "gravities": results.GRAVITIES,
+        "range": results.strip(story),
+        "baselines": results.baselines(story),
+        "ensembles": results.ensembles(story),
+        "top_header": header,
+        "top": top,
+        "fronts": trials.front_tables(story, data["trials"]),
+        "statuses": trials.statuses(story),
+        "failures": trials.failures(story),
+        "curves": data["curves"],
+        "shares": settings.shares(story),
+        "together": settings.together(story),
+        "along": data["along"],
+        "confusion": trust.confusion(story),
+        "slices": trust.slices(story),
+        "suspects": suspects,
+        "data_remarks": run.data_remarks(story),
+        "data_notes": run.data_notes(story),
+        "stages": run.stages(story),
+        "thumbnails": thumbnails(story.image_root, worst),
+        "suspect_thumbnails": thumbnails(story.image_root, doubted),
+    }
 
 
 def content_policy(style: str, scripts: tuple[str, ...]) -> str:
@@ -76,18 +103,17 @@ def json_block(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def thumbnails(story: Story) -> dict[int, str]:
-    """Small pictures of the worst errors by position, as data URIs, where inputs are files under
-    ``image_root``."""
-    if not story.image_root:
+def thumbnails(image_root: str, inputs: Sequence[str]) -> dict[int, str]:
+    """Small pictures by position, as data URIs, of those ``inputs`` that are files under ``image_root``."""
+    if not image_root:
         return {}
-    root = Path(story.image_root).resolve()
+    root = Path(image_root).resolve()
     pictures = {}
-    for position, error in enumerate(story.evaluation.worst):
-        path = (root / error.input).resolve()
-        if not path.is_relative_to(root) or not path.is_file():
-            continue
+    for position, name in enumerate(inputs):
         try:
+            path = (root / name).resolve()
+            if not path.is_relative_to(root) or not path.is_file():
+                continue
             with Image.open(path) as image:
                 small = image.convert("RGB")
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):

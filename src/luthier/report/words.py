@@ -4,9 +4,11 @@ card."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from luthier.evaluate.baselines import Baseline
+from luthier.evaluate.combined import Combined
 from luthier.evaluate.evaluation import Evaluation
 from luthier.evaluate.intervals import Interval
 from luthier.evaluate.verdict import Verdict
@@ -124,12 +126,81 @@ def gain(evaluation: Evaluation, baseline: Baseline) -> str:
     """What fine-tuning brought over one baseline, as a clause that follows the baseline's name."""
     if baseline.difference is None or not math.isfinite(baseline.difference):
         return f"{plain_name(evaluation.metric)} {number(baseline.metrics.get(evaluation.metric))}"
-    low, high = baseline.difference_interval or (math.nan, math.nan)
-    interval = f" (95% interval {between((low, high), signed)})" if math.isfinite(low) else ""
+    return difference(baseline.difference, baseline.difference_interval or (math.nan, math.nan))
+
+
+def difference(value: float, ends: Interval) -> str:
+    """Better, worse or neither, as far as an interval lets one say so, with the figures."""
+    low, high = ends
+    interval = f" (95% interval {between(ends, signed)})" if math.isfinite(low) else ""
     if low <= 0 <= high:
-        return f"not clearly different: {signed(baseline.difference)}{interval}"
-    verdict = "better" if baseline.difference > 0 else "worse"
-    return f"{verdict} by {number(abs(baseline.difference))}{interval}"
+        return f"not clearly different: {signed(value)}{interval}"
+    verdict = "better" if value > 0 else "worse"
+    return f"{verdict} by {number(abs(value))}{interval}"
+
+
+def bottom_line(verdicts: Sequence[Verdict]) -> str:
+    """What all verdicts come to, in one sentence."""
+    faults = sum(one.gravity == "fault" for one in verdicts)
+    advice = sum(one.gravity == "advice" for one in verdicts)
+    if faults:
+        also = f", and {count(advice, 'thing')} that could be better" if advice else ""
+        return f"Not to be relied on as it is: {count(faults, 'fault')}{also}."
+    if advice:
+        return f"No fault was found; {count(advice, 'thing')} could be better."
+    return "Nothing was found that speaks against it." if verdicts else ""
+
+
+def sureness(evaluation: Evaluation) -> str:
+    """How sure the model is and how right, in a sentence or two; empty where that is not known."""
+    known = evaluation.calibration
+    if known is None or not math.isfinite(known.error):
+        return ""
+    off = f"On average its confidence is off by {number(known.error)} (expected calibration error"
+    interval = f", 95% interval {between(known.interval)}" if math.isfinite(known.interval[0]) else ""
+    before = (
+        f"; without that it would be off by {number(known.before)}" if math.isfinite(known.before) else ""
+    )
+    warm = f" Its logits are divided by {number(known.temperature, 2)}, as fitted on validation{before}."
+    return f"{off}{interval}).{warm if known.temperature != 1 else ''}"
+
+
+def more_data(evaluation: Evaluation) -> str:
+    """What twice the training rows may bring, in a sentence; empty where it was not measured."""
+    known, metric = evaluation.sizes, plain_name(evaluation.metric)
+    if known is None or not known.rows:
+        return ""
+    if not math.isfinite(known.twice):
+        return f"What more than {known.rows[-1]:,} training rows would bring cannot be said from this curve."
+    return (
+        f"Twice the training rows ({2 * known.rows[-1]:,}) may take {metric} from {number(known.values[-1])} "
+        f"to {number(known.twice)} (95% interval {between(known.interval)}), with a head on the model's "
+        "frozen features."
+    )
+
+
+def shipped(combined: Sequence[Combined]) -> str:
+    """Which ensemble was shipped and what it brings, in a sentence."""
+    chosen = next((one for one in combined if one.chosen), None)
+    if chosen is None:
+        return (
+            f"None of the {len(combined)} ensembles tried was shipped: the model is a single network."
+            if len(combined) != 1
+            else "The one ensemble tried was not shipped: the model is a single network."
+        )
+    where = "test" if math.isfinite(chosen.test_gain) else "validation"
+    gained = (chosen.test_gain, chosen.test_interval) if where == "test" else (chosen.gain, chosen.interval)
+    return (
+        f"Shipped is “{chosen.name}”: against the best single network it is {difference(*gained)} on "
+        f"{where}, at {times(chosen.cost)} the cost of an answer."
+    )
+
+
+def times(ratio: float) -> str:
+    """A multiple, as ``1.4×``."""
+    if not math.isfinite(ratio):
+        return UNKNOWN
+    return f"{ratio:.1f}×" if ratio < 10 else f"{ratio:.0f}×"
 
 
 def choice(evaluation: Evaluation) -> str:
@@ -149,11 +220,6 @@ def choice(evaluation: Evaluation) -> str:
     parts.append(f"test {metric} {number(evaluation.value)}")
     sentence = f"{'; '.join(parts)}."
     return sentence[:1].upper() + sentence[1:]
-
-
-def verdict(one: Verdict) -> str:
-    """A verdict in one paragraph: what it is, the figures, what to do."""
-    return " ".join(part for part in (f"{one.title}.", one.evidence, one.step) if part)
 
 
 def headline(story: Story) -> str:

@@ -1,0 +1,48 @@
+// Draws the charts, and again whenever width, colours or medium change. Everything drawn here also stands in a table on the page.
+"use strict";
+(() => {
+  const made = new Map();
+  const cost = document.getElementById("cost");
+  const rows = { baselines: kit.data.baselines, importance: kit.data.importance };
+
+  const draw = () => {
+    for (const holder of document.querySelectorAll("[data-chart]")) {
+      const kind = holder.dataset.chart;
+      if (rows[kind]) holder.style.height = `${rows[kind].length * 34 + 60}px`;
+      if (kind === "parallel") holder.style.height = `${parallel.height(holder.clientWidth)}px`;
+      if (!made.has(kind)) {
+        made.set(kind, echarts.init(holder, null, { renderer: "canvas", devicePixelRatio: Math.max(2, window.devicePixelRatio) }));
+      }
+      const chart = made.get(kind);
+      chart.resize();
+      if (kind === "parallel") parallel.draw(chart, holder.clientWidth);
+      else if (kind === "costs") chart.setOption(charts.costs(holder.clientWidth, cost ? Number(cost.value) : 0), true);
+      else chart.setOption(charts.builders[kind](holder.clientWidth), true);
+    }
+  };
+  let pending = 0;
+  const later = () => { cancelAnimationFrame(pending); pending = requestAnimationFrame(draw); };
+  draw();
+  if (cost) {
+    cost.closest("[hidden]").hidden = false;
+    cost.addEventListener("change", draw);
+  }
+  window.addEventListener("resize", later);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", later);
+
+  // On paper the style sheet is light and narrow and nothing can be unfolded: draw for it, then for the screen again.
+  let unfolded = [];
+  const paper = () => {
+    unfolded = unfolded.length ? unfolded : [...document.querySelectorAll("details:not([open]):not(#filters)")];
+    for (const one of unfolded) one.open = true;
+    draw();
+  };
+  const screen = () => {
+    for (const one of unfolded) one.open = false;
+    unfolded = [];
+    draw();
+  };
+  window.matchMedia("print").addEventListener("change", (event) => (event.matches ? paper() : screen()));
+  window.addEventListener("beforeprint", paper);
+  window.addEventListener("afterprint", screen);
+})();
