@@ -230,7 +230,7 @@ class Run:
         return search_space(self.prepared, None, [model]).default()
 
     def _prove(self, engine: Engine, best: Finished, finalists: Finalists, interrupt: Interrupt) -> None:
-        """Saves, judges and tells. An interrupted run skips the baselines that would have to be trained."""
+        """Saves, judges and tells. An interrupted run skips what would have to be computed for it."""
         task = engine.task
         prover = Prover(self.prepared, engine, self.folder)
         form = prover.save(best, self.watch.note)
@@ -262,7 +262,7 @@ class Run:
         trials = self.goals.table(trials, self.store.recipes(self.run), finalists.study.finished)
         evaluation.verdicts = verdicts(
             self.prepared, engine, best, evaluation, judged.outputs, trials, epochs, probe=self.probe,
-            budget=self.clock.total,
+            budget=0.0 if stopped else self.clock.total,
         )  # fmt: skip
         write_text(self.folder.evaluation, json.dumps(evaluation.to_json(), indent=1) + "\n")
         write_text(self.folder.trials, trials.to_csv(index=False))
