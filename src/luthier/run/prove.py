@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,19 +14,26 @@ import pandas as pd
 from luthier.deploy.predictor import Predictor
 from luthier.engine.engine import Engine
 from luthier.engine.inputs import Split
+from luthier.ensemble import saved as ensembles
+from luthier.ensemble.base import Outputs, Part
+from luthier.ensemble.saved import EnsembleForm, SavedEnsemble
 from luthier.evaluate import baselines as simple
 from luthier.evaluate.baselines import Baseline
+from luthier.evaluate.combined import Combined
 from luthier.evaluate.evaluation import Evaluation, evaluate
+from luthier.evaluate.intervals import paired_difference
 from luthier.models.forms import SavedForm
-from luthier.models.saved import save
 from luthier.recipe import Recipe
 from luthier.run.baselines import Trained, scratch, scratch_recipe
+from luthier.run.combine import Tried
 from luthier.run.folder import RunFolder, write_text
 from luthier.run.prepare import Prepared
 from luthier.study.study import Finished
 
 # The share of the budget that the from-scratch baseline may take; it gets as many epochs as fit.
 SCRATCH_SHARE = 0.2
+# Rows for which an ensemble, read back, must say what its networks say.
+REPEATED = 16
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,15 @@ class Judged:
         evaluation: Without baselines until they were compared.
         outputs: Its answers on the test split.
         targets: The true ones.
+        parts: What single networks say there, by the trial they are from: the best one, and those of an
+            ensemble that is shipped.
     """
 
     best: Finished
     evaluation: Evaluation
     outputs: list[np.ndarray]
     targets: list[np.ndarray]
+    parts: dict[int, Outputs]
 
 
 class _Against(TypedDict):
@@ -70,33 +81,101 @@ class Prover:
         self.frame = prepared.dataset.splits["test"]
         self.groups = prepared.groups("test")
 
-    def save(self, best: Finished) -> SavedForm:
-        """Writes the winner as a directory that loads without Luthier."""
-        source = self.engine.sources[best.recipe.model]
-        return save(
-            self.engine.network(best.recipe, best.seed, trial=best.trial),
-            source,
-            self.engine.inputs.processor(source),
-            best.recipe,
-            self.folder.model,
-            task_state={"task": self.task.name, **self.task.state()},
-            auto_class=self.task.auto_class,
-            problem_type=self.task.problem_type,
-            labels=self.task.label_names,
-            peft_type=self.task.peft_type,
-        )
+    def save(self, best: Finished, tried: Tried | None = None) -> SavedForm | EnsembleForm:
+        """Writes what is shipped: the winner as a directory that loads without Luthier; or the ensemble that
+        was chosen, and the winner beside it.
+        """
+        winner = Part(best.recipe, best.seed, best.trial)
+        chosen = None if tried is None else tried.chosen
+        shutil.rmtree(self.folder.single, ignore_errors=True)
+        if chosen is None:
+            return ensembles.write(self.engine, winner, self.folder.model)
+        ensembles.write(self.engine, winner, self.folder.single)
+        if len(chosen.candidate.parts) == 1:
+            return ensembles.write(self.engine, chosen.candidate.parts[0], self.folder.model)
+        rows = self.engine.inputs.frames["validation"].head(REPEATED)
+        return ensembles.save(self.engine, chosen.candidate, self.folder.model, rows)
 
-    def judge(self, best: Finished) -> Judged:
+    def judge(self, best: Finished, tried: Tried | None = None) -> Judged:
         """One evaluation on the test split, of the model as it was saved; its answers are kept."""
         started = time.perf_counter()
+        chosen = None if tried is None else tried.chosen
         predictor = Predictor.load(self.folder.model, str(self.engine.device))
-        outputs = predictor.outputs(self.frame, self.prepared.dataset.root)
+        root = self.prepared.dataset.root
+        parts: dict[int, Outputs] = {}
+        if isinstance(predictor.saved, SavedEnsemble):
+            ensemble = predictor.saved
+            said = ensemble.part_outputs(self.task, self.frame, predictor.device, root)
+            parts |= dict(zip(ensemble.trials, said, strict=True))
+            outputs = ensemble.combination.outputs(self.task, said)
+        else:
+            outputs = predictor.outputs(self.frame, root)
+            parts[best.trial if chosen is None else chosen.candidate.parts[0].trial] = outputs
+        if best.trial not in parts:
+            single = Predictor.load(self.folder.single, str(self.engine.device))
+            parts[best.trial] = single.outputs(self.frame, root)
         targets = self.task.targets(self.frame)
         seed = self.prepared.settings.seed
         evaluation = evaluate(self.task, outputs, targets, self.frame, groups=self.groups, seed=seed)
         evaluation.seconds = time.perf_counter() - started
         self._keep_predictions(outputs)
-        return Judged(best, evaluation, outputs, targets)
+        return Judged(best, evaluation, outputs, targets, parts)
+
+    def combined(self, judged: Judged, tried: Tried, left: Callable[[], float]) -> list[Combined]:
+        """Every ensemble that was tried beside the single model, also on the test split.
+
+        What each network says there is computed once for all ensembles.
+
+        Args:
+            judged: The evaluated model, with what its networks say.
+            tried: The candidates.
+            left: Asked before each further network for the seconds that are left; without any, the ensembles
+                that want it are told of without a test value.
+        """
+        rows = []
+        for weighed in tried.weighed:
+            candidate, gain = weighed.candidate, weighed.gain
+            weights = getattr(candidate.combination, "weights", ())
+            shares = weights if len(weights) == len(candidate.parts) else [1.0] * len(candidate.parts)
+            row = Combined(
+                candidate.name,
+                [(part.trial, float(share)) for part, share in zip(candidate.parts, shares, strict=True)],
+                validation=weighed.score if self.task.maximize else -weighed.score,
+                gain=gain.gain,
+                interval=gain.interval,
+                cost=weighed.cost,
+                chosen=weighed is tried.chosen,
+                seconds=candidate.seconds,
+                note=candidate.note,
+            )
+            if (said := self._said(judged, candidate.parts, left)) is not None:
+                outputs = judged.outputs if row.chosen else candidate.combination.outputs(self.task, said)
+                self._test(row, outputs, judged)
+            rows.append(row)
+        return rows
+
+    def _said(self, judged: Judged, parts: list[Part], left: Callable[[], float]) -> list[Outputs] | None:
+        """What each of some networks says of the test rows; None where time does not suffice."""
+        for part in parts:
+            if part.trial not in judged.parts:
+                if left() <= 0:
+                    return None
+                source = self.engine.sources[part.recipe.model]
+                split = Split(self.engine.inputs.encode(self.frame, source, part.recipe), judged.targets)
+                network = self.engine.network(part.recipe, part.seed, trial=part.trial)
+                judged.parts[part.trial] = self.engine.outputs(network, part.recipe, split)
+        return [judged.parts[part.trial] for part in parts]
+
+    def _test(self, row: Combined, outputs: Outputs, judged: Judged) -> None:
+        """Gives a row what the test split says of it."""
+        single = self.task.score_statistics(judged.parts[judged.best.trial], judged.targets)
+        own = self.task.score_statistics(outputs, judged.targets)
+        score = float(self.task.scores(own.sum(axis=0)[None])[0])
+        row.test = score if self.task.maximize else -score
+        row.test_gain, row.test_interval = paired_difference(
+            own, single, lambda totals: float(self.task.scores(totals[None])[0]), groups=self.groups,
+            seed=self.prepared.settings.seed,
+        )  # fmt: skip
 
     def compare(
         self,

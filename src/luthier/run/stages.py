@@ -17,7 +17,8 @@ from luthier.recipe import Recipe
 from luthier.report import card, html
 from luthier.run import tell
 from luthier.run.baselines import Trained, probe, scratch_recipe
-from luthier.run.correction import selection
+from luthier.run.combine import Combiner, Tried
+from luthier.run.correction import selection, selection_of
 from luthier.run.finalists import MOST, Finalists
 from luthier.run.folder import RunFolder, write_text
 from luthier.run.goals import Goals
@@ -85,12 +86,14 @@ class Run:
             with self._stage("Ranking models by probes" if len(self.goals.models) > 1 else "Baselines"):
                 names = self._first_look(engine)
             with self._stage("Searching"):
-                finalists = self._search(engine, names, interrupt)
+                finalists, combiner = self._search(engine, names, interrupt)
             with self._stage("Choosing the winner"):
                 finalists.repeat()
                 best = finalists.choose() or self._fallback()
+            with self._stage("Combining"):
+                tried = combiner.combine(best)
             with self._stage("Proving on the test split"):
-                self._prove(engine, best, finalists, interrupt)
+                self._prove(engine, best, tried, finalists, interrupt)
         result = Result.load(self.folder.path)
         self.watch.finished(result)
         if missed := self.goals.objectives.missed(best.score):
@@ -123,7 +126,7 @@ class Run:
                 self.watch.note(f"A linear head on frozen features: validation {task.metric} {value:.3f}.")
         return names
 
-    def _search(self, engine: Engine, names: list[str], interrupt: Interrupt) -> Finalists:
+    def _search(self, engine: Engine, names: list[str], interrupt: Interrupt) -> tuple[Finalists, Combiner]:
         settings = self.prepared.settings
         space = search_space(self.prepared, self.space, names)
         self.manifest["searched"] = space.to_dict()
@@ -149,9 +152,18 @@ class Run:
         said = study.strategy.notes()
         for message in said:
             self.watch.note(message)
+
+        def closing(best: Finished | None) -> float:
+            return self._closing_seconds(engine) + self._scratch_seconds(engine, best)
+
+        combiner = Combiner(
+            study, engine, name=settings.ensemble, groups=self.prepared.groups("validation"), rest=closing,
+            rows=len(self.prepared.dataset.splits["test"]), place=self.folder.path, seed=settings.seed,
+            say=self.watch.note,
+        )  # fmt: skip
         finalists = Finalists(
             study, engine, repeats=settings.repeats, groups=self.prepared.groups("validation"),
-            rest=lambda best: self._closing_seconds(engine) + self._scratch_seconds(engine, best),
+            rest=lambda best: closing(best) + combiner.hold_back(best),
             typical=space.default(), seed=settings.seed, say=self.watch.note,
         )  # fmt: skip
         study.run(finalists.hold_back)
@@ -159,7 +171,7 @@ class Run:
         for message in study.strategy.notes():
             if message not in said:
                 self.watch.note(message)
-        return finalists
+        return finalists, combiner
 
     def _fallback(self) -> Finished:
         """The probe, where no trial came to anything: a run with any time at all ends with a model."""
@@ -210,18 +222,23 @@ class Run:
         """A recipe known to do well for all of a model: the centre of its default space."""
         return search_space(self.prepared, None, [model]).default()
 
-    def _prove(self, engine: Engine, best: Finished, finalists: Finalists, interrupt: Interrupt) -> None:
+    def _prove(
+        self, engine: Engine, best: Finished, tried: Tried, finalists: Finalists, interrupt: Interrupt
+    ) -> None:
         """Saves, judges and tells. An interrupted run skips the baselines that would have to be trained."""
         task = engine.task
         prover = Prover(self.prepared, engine, self.folder)
-        form = prover.save(best)
+        form = prover.save(best, tried)
         stopped = interrupt.reason() is not None
 
-        def scratch_seconds() -> float:
-            room = self.clock.total - self.clock.spent - self._closing_seconds(engine)
-            return 0.0 if stopped else min(self._scratch_seconds(engine, best), room)
+        def seconds_left() -> float:
+            return 0.0 if stopped else self.clock.total - self.clock.spent - self._closing_seconds(engine)
 
-        judged = prover.judge(best)
+        def scratch_seconds() -> float:
+            return min(self._scratch_seconds(engine, best), seconds_left())
+
+        judged = prover.judge(best, tried)
+        judged.evaluation.combined = prover.combined(judged, tried, seconds_left)
         prover.compare(
             judged,
             probe=self.probe,
@@ -236,6 +253,8 @@ class Run:
             engine, finalists.study.ranked, best, groups=self.prepared.groups("validation"),
             seed=self.prepared.settings.seed,
         )  # fmt: skip
+        if tried.chosen is not None:
+            evaluation.selection = selection_of(tried.chosen, evaluation.selection, maximize=task.maximize)
         write_text(self.folder.evaluation, json.dumps(evaluation.to_json(), indent=1) + "\n")
         trials, epochs = self.store.trials(self.run), self.store.epochs(self.run)
         trials = self.goals.table(trials, self.store.recipes(self.run), finalists.study.finished)
@@ -270,6 +289,7 @@ class Run:
                 "repeats": best.repeats,
                 "how": finalists.how,
             },
+            "ensemble": tell.shipped(evaluation),
         }
         self.folder.write_manifest(self.manifest)
 

@@ -1,0 +1,237 @@
+"""Combining: ensembles of what the search left, each with what it gains and what it costs, and which is
+shipped.
+
+How they are made and judged lives in `luthier.ensemble`; here is what a run allows for it: time, disk,
+objectives.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from luthier.engine.engine import Engine
+from luthier.engine.inputs import Split
+from luthier.ensemble import registry
+from luthier.ensemble.base import Candidate, Part
+from luthier.ensemble.choice import Weighed, choose, weigh
+from luthier.ensemble.ways import MOST_PARTS, Context
+from luthier.errors import LuthierError
+from luthier.recipe import Recipe
+from luthier.study.study import Finished, Study
+
+# Shares of the budget: for selecting, saving and judging ensembles, and for training networks for one.
+SHARE, TRAINING_SHARE = 0.1, 0.15
+# Seconds that selecting and judging want, at most; and what saving one network takes on a slow machine, once
+# and for each byte of it.
+SELECTING_SECONDS = 20.0
+SAVING_SECONDS, BYTE_SECONDS = 0.5, 2e-8
+# Rows on which inference is timed, so often.
+TIMED_ROWS, TIMES = 64, 3
+# Of the free disk, what the networks of an ensemble may take.
+DISK_SHARE = 0.5
+
+
+@dataclass
+class Tried:
+    """What came of combining.
+
+    Attributes:
+        weighed: The candidates, best on validation first.
+        chosen: The one that is shipped, or None.
+    """
+
+    weighed: list[Weighed] = field(default_factory=list)
+    chosen: Weighed | None = None
+
+
+class Combiner:
+    """The stage between choosing the winner and proving it.
+
+    Args:
+        study: Whose trials are combined.
+        engine: Has their weights and outputs.
+        name: What ``ensemble`` was set to.
+        groups: (n,) group keys of the validation rows, or None.
+        rest: Seconds that what comes after this will take for the best trial, ensembles not counted.
+        rows: Number of test rows.
+        place: Where models are saved: its disk limits how many networks there may be.
+        seed: Of selection and resampling.
+        say: Told what was decided, and why.
+    """
+
+    def __init__(
+        self, study: Study, engine: Engine, *, name: str, groups: Any | None,
+        rest: Callable[[Finished | None], float], rows: int, place: Path, seed: int, say: Callable[[str],
+            None],
+    ) -> None:  # fmt: skip
+        self.study = study
+        self.engine = engine
+        self.name = name
+        self.groups = groups
+        self.rest = rest
+        self.rows = rows
+        self.place = place
+        self.seed = seed
+        self.say = say
+        self.ways = registry.resolve(name)
+        self._latency: dict[tuple[Any, ...], float] = {}
+
+    def hold_back(self, best: Finished | None) -> float:
+        """Seconds to hold back from the search for combining, and for saving and judging what comes of it."""
+        if not self.ways:
+            return 0.0
+        each = self._seconds_each(best)
+        wanted = SELECTING_SECONDS + (MOST_PARTS + 1) * each
+        return min(SHARE * self.study.budget.total, wanted) + self._training_seconds()
+
+    def combine(self, best: Finished) -> Tried:
+        """Tries the ways that were asked for, and chooses.
+
+        Args:
+            best: The single model that is shipped where no ensemble is.
+        """
+        if not self.ways or best.trial < 0:
+            return Tried()
+        budget = self.study.budget
+        budget.reserve = self.rest(best)
+        allowed = min(budget.left, self.hold_back(best))
+        ways = self._allowed_ways()
+        parts = self._parts(best, allowed - self._training_seconds())
+        if any(not registry.entry(way).single for way in ways) and parts < 2:
+            self.say("There is neither time nor disk for two networks: only single ones can be shipped.")
+            ways = [way for way in ways if registry.entry(way).single]
+        if not ways or self.study.interrupted() is not None:
+            return Tried()
+        selecting = max(1.0, allowed - self._training_seconds() - parts * self._seconds_each(best))
+        usable = [found for found in self.study.usable() if self.study.objectives.feasible(found)]
+        # The winner comes first, also where seeds and not scores decided it.
+        ranked = [found for found in usable if found.trial == best.trial]
+        ranked += [found for found in usable if found.trial != best.trial]
+        weighed = []
+        for way in ways:
+            seconds = self._training_seconds() if registry.entry(way).trains else selecting / 2 / len(ways)
+            context = Context(
+                self.engine, ranked, self.seed, seconds, self.study.interrupted, self.say, self.groups, parts
+            )
+            if (candidate := self._made(way, context)) is not None:
+                weighed.append(self._weighed(context, candidate, best, selecting / 2 / len(ways)))
+        weighed.sort(key=lambda each: -each.score)
+        chosen = choose(weighed) if self.name == registry.AUTO else _asked(weighed)
+        self._tell(weighed, chosen, best)
+        return Tried(weighed, chosen)
+
+    def _made(self, way: str, context: Context) -> Candidate | None:
+        """A candidate, unless it is the best trial alone or a way fails: then the model is the single one."""
+        try:
+            candidate = registry.get(way)(context)
+        except LuthierError as error:
+            self.say(f"The ensemble {way!r} came to nothing: {error}")
+            return None
+        if candidate is not None and [part.trial for part in candidate.parts] == [context.ranked[0].trial]:
+            self.say(f"The ensemble {way!r} would be trial {candidate.parts[0].trial} alone.")
+            return None
+        return candidate
+
+    def _weighed(self, context: Context, candidate: Candidate, best: Finished, seconds: float) -> Weighed:
+        task = self.engine.task
+        score = task.score(task.metrics(candidate.validation, context.targets))
+        found = Weighed(
+            candidate, score, weigh(context, candidate, seconds=seconds), self._cost(candidate.parts, best)
+        )
+        found.refused = self.study.objectives.missed(score)
+        return found
+
+    def _allowed_ways(self) -> list[str]:
+        """The ways asked for, without those that limits on what a model takes rule out."""
+        measured = self.study.objectives.measured
+        single = [way for way in self.ways if registry.entry(way).single]
+        if not measured or single == self.ways:
+            return self.ways
+        names = " and ".join(measure.name for measure in measured)
+        self.say(
+            f"Several networks would each add to {names}, which count here: only single ones are shipped."
+        )
+        return single
+
+    def _parts(self, best: Finished, seconds: float) -> int:
+        """Networks that there is time and disk for, at most."""
+        by_time = max(0.0, seconds - min(SELECTING_SECONDS, seconds / 3)) / self._seconds_each(best)
+        free = shutil.disk_usage(self.place).free
+        by_disk = DISK_SHARE * free / max(1, self._bytes(best)) - 1
+        return max(0, min(MOST_PARTS, int(by_time), int(by_disk)))
+
+    def _seconds_each(self, best: Finished | None) -> float:
+        """Seconds that a further network takes to be saved and judged."""
+        judging = 0.0
+        if best is not None:
+            fingerprint, recipe = self.engine.sources[best.recipe.model].fingerprint, best.recipe
+            passed = self.engine.cost.predict(fingerprint, recipe, cut=0, rows=self.rows, validation_rows=0)
+            judging = 0.0 if passed is None else passed.once
+        return SAVING_SECONDS + BYTE_SECONDS * self._bytes(best) + judging
+
+    def _bytes(self, best: Finished | None) -> int:
+        sources = self.engine.sources
+        wanted = list(sources.values()) if best is None else [sources[best.recipe.model]]
+        return max(sum(file.stat().st_size for file in source.weights) for source in wanted)
+
+    def _training_seconds(self) -> float:
+        trains = any(registry.entry(way).trains for way in self.ways)
+        return TRAINING_SHARE * self.study.budget.total if trains else 0.0
+
+    def _cost(self, parts: Sequence[Part], best: Finished) -> float:
+        """Inference time as a multiple of the best trial's, each structure measured on the same rows.
+
+        Heads on one frozen body cost what the body costs.
+        """
+        bodies = {self._body(part): part.recipe for part in parts}
+        return sum(self._seconds(recipe) for recipe in bodies.values()) / self._seconds(best.recipe)
+
+    def _body(self, part: Part) -> tuple[Any, ...]:
+        recipe = part.recipe
+        inputs = self._structure(recipe)
+        frozen = recipe.adaptation == "probe" and recipe.init == "pretrained"
+        native = recipe.head == "native", recipe.pooling
+        return (*inputs, native) if frozen else (*inputs, part.trial)
+
+    def _structure(self, recipe: Recipe) -> tuple[Any, ...]:
+        return recipe.model, recipe.max_length, recipe.image_size
+
+    def _seconds(self, recipe: Recipe) -> float:
+        """Seconds of the fastest of some passes over some validation rows."""
+        key = self._structure(recipe)
+        if key not in self._latency:
+            engine = self.engine
+            network = engine.network(recipe, seed=0)
+            rows = engine.inputs.frames["validation"].head(TIMED_ROWS)
+            examples = engine.inputs.encode(rows, engine.sources[recipe.model], recipe)
+            taken = []
+            for _ in range(TIMES):
+                started = time.perf_counter()
+                engine.outputs(network, recipe, Split(examples, []))
+                taken.append(time.perf_counter() - started)
+            self._latency[key] = max(min(taken), 1e-6)
+        return self._latency[key]
+
+    def _tell(self, weighed: Sequence[Weighed], chosen: Weighed | None, best: Finished) -> None:
+        metric = self.engine.task.metric.replace("_", " ")
+        for each in weighed:
+            low, high = each.gain.interval
+            self.say(
+                f"{each.candidate.name}: {len(each.candidate.parts)} networks, {metric} better by "
+                f"{each.gain.gain:+.4f} ({low:+.4f} to {high:+.4f}) on validation rows left out, "
+                f"{each.cost:.1f} times the time at inference."
+            )
+        if chosen is not None:
+            self.say(f"The model is the ensemble {chosen.candidate.name!r}.")
+        elif weighed:
+            self.say(f"No ensemble gains more than chance would: the model is trial {best.trial}.")
+
+
+def _asked(weighed: Sequence[Weighed]) -> Weighed | None:
+    """What was asked for by name is shipped whatever it gains."""
+    return next((each for each in weighed if not each.refused), None)
