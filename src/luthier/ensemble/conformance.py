@@ -46,8 +46,8 @@ def is_deterministic(way: Way, make: Make, folder: Path) -> None:
 
 
 def is_what_is_saved(way: Way, make: Make, folder: Path) -> None:
-    """The saved directory says what the candidate's networks say, and names the task's labels in their
-    order.""" context = make(TRIALS)
+    """The saved directory says what the networks say, and names the task's labels in their order."""
+    context = make(TRIALS)
     candidate = _made(way, context)
     engine, rows = context.engine, context.engine.inputs.frames["validation"]
     saved.save(engine, candidate, folder / "model", rows)
