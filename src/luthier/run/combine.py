@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from luthier.engine.engine import Engine
+from luthier.engine.group import explain
 from luthier.engine.inputs import Split
 from luthier.ensemble import registry
 from luthier.ensemble.base import Candidate, Part
 from luthier.ensemble.choice import Weighed, choose, weigh
 from luthier.ensemble.ways import MOST_PARTS, Context
-from luthier.errors import LuthierError
 from luthier.recipe import Recipe
 from luthier.study.study import Finished, Study
 
@@ -114,25 +114,34 @@ class Combiner:
         ranked += [found for found in usable if found.trial != best.trial]
         weighed = []
         for way in ways:
-            seconds = self._training_seconds() if registry.entry(way).trains else selecting / 2 / len(ways)
+            each = selecting / 2 / len(ways)
+            seconds = max(each, allowed - selecting) if registry.entry(way).trains else each
             context = Context(
                 self.engine, ranked, self.seed, seconds, self.study.interrupted, self.say, self.groups, parts
             )
             if (candidate := self._made(way, context)) is not None:
-                weighed.append(self._weighed(context, candidate, best, selecting / 2 / len(ways)))
+                weighed.append(self._weighed(context, candidate, best, each))
         weighed.sort(key=lambda each: -each.score)
         chosen = choose(weighed) if self.name == registry.AUTO else _asked(weighed)
         self._tell(weighed, chosen, best)
         return Tried(weighed, chosen)
 
+    def discard(self, tried: Tried) -> None:
+        """Removes the weights that ways left beside the trials' own, but for what is shipped."""
+        shipped = () if tried.chosen is None else tried.chosen.candidate.parts
+        for weighed in tried.weighed:
+            for part in weighed.candidate.parts:
+                if part.trial < 0 and part not in shipped:
+                    self.engine.checkpoints.path(part.trial).unlink(missing_ok=True)
+
     def _made(self, way: str, context: Context) -> Candidate | None:
-        """A candidate, unless it is the best trial alone or a way fails: then the model is the single one."""
+        """A candidate, unless it is one trial alone or a way fails: then the model is the single one."""
         try:
             candidate = registry.get(way)(context)
-        except LuthierError as error:
-            self.say(f"The ensemble {way!r} came to nothing: {error}")
+        except Exception as error:  # Whatever it was, there is a model without it.
+            self.say(f"The ensemble {way!r} came to nothing: {explain(error)}.")
             return None
-        if candidate is not None and [part.trial for part in candidate.parts] == [context.ranked[0].trial]:
+        if candidate is not None and len(candidate.parts) == 1 and candidate.parts[0].trial >= 0:
             self.say(f"The ensemble {way!r} would be trial {candidate.parts[0].trial} alone.")
             return None
         return candidate
@@ -228,6 +237,8 @@ class Combiner:
             )
         if chosen is not None:
             self.say(f"The model is the ensemble {chosen.candidate.name!r}.")
+        elif refused := [each for each in weighed if each.refused and self.name != registry.AUTO]:
+            self.say(f"The ensemble is not shipped: it has {refused[0].refused}.")
         elif weighed:
             self.say(f"No ensemble gains more than chance would: the model is trial {best.trial}.")
 

@@ -12,7 +12,7 @@ from typing import Any
 from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.engine import Engine
 from luthier.engine.kept import KeptOutputs
-from luthier.errors import RunError
+from luthier.errors import LuthierError, RunError
 from luthier.recipe import Recipe
 from luthier.report import card, html
 from luthier.run import tell
@@ -94,6 +94,7 @@ class Run:
                 tried = combiner.combine(best)
             with self._stage("Proving on the test split"):
                 self._prove(engine, best, tried, finalists, interrupt)
+                combiner.discard(tried)
         result = Result.load(self.folder.path)
         self.watch.finished(result)
         if missed := self.goals.objectives.missed(best.score):
@@ -228,7 +229,14 @@ class Run:
         """Saves, judges and tells. An interrupted run skips the baselines that would have to be trained."""
         task = engine.task
         prover = Prover(self.prepared, engine, self.folder)
-        form = prover.save(best, tried)
+        try:
+            form = prover.save(best, tried)
+        except LuthierError as error:
+            if tried.chosen is None:
+                raise
+            self.watch.note(f"The ensemble cannot be saved, so the model is the best single one: {error}")
+            tried.chosen = None
+            form = prover.save(best, tried)
         stopped = interrupt.reason() is not None
 
         def seconds_left() -> float:
