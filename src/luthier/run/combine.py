@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from luthier.engine.engine import Engine
+from luthier.engine.forward import predict
 from luthier.engine.group import explain
-from luthier.engine.inputs import Split
 from luthier.ensemble import registry
 from luthier.ensemble.base import Candidate, Part
 from luthier.ensemble.choice import Weighed, choose, weigh
@@ -29,9 +29,9 @@ SHARE, TRAINING_SHARE = 0.1, 0.15
 # Seconds that selecting and judging want, at most; and what saving one network takes on a slow machine, once
 # and for each byte of it.
 SELECTING_SECONDS = 20.0
-SAVING_SECONDS, BYTE_SECONDS = 0.5, 2e-8
-# Rows on which inference is timed, so often.
-TIMED_ROWS, TIMES = 64, 3
+SAVING_SECONDS, BYTE_SECONDS = 0.7, 3e-8
+# Rows on which inference is timed, so often, unless that has taken so long.
+TIMED_ROWS, TIMES, TIMING_SECONDS = 64, 3, 1.0
 # Of the free disk, what the networks of an ensemble may take.
 DISK_SHARE = 0.5
 
@@ -101,13 +101,14 @@ class Combiner:
         budget.reserve = self.rest(best)
         allowed = min(budget.left, self.hold_back(best))
         ways = self._allowed_ways()
+        self._seconds(best.recipe)
         parts = self._parts(best, allowed - self._training_seconds())
         if any(not registry.entry(way).single for way in ways) and parts < 2:
-            self.say("There is neither time nor disk for two networks: only single ones can be shipped.")
+            self.say("Time or disk does not suffice for two networks: only single ones can be shipped.")
             ways = [way for way in ways if registry.entry(way).single]
         if not ways or self.study.interrupted() is not None:
             return Tried()
-        selecting = max(1.0, allowed - self._training_seconds() - parts * self._seconds_each(best))
+        selecting = max(1.0, allowed - self._training_seconds() - (parts + 1) * self._seconds_each(best))
         usable = [found for found in self.study.usable() if self.study.objectives.feasible(found)]
         # The winner comes first, also where seeds and not scores decided it.
         ranked = [found for found in usable if found.trial == best.trial]
@@ -169,7 +170,8 @@ class Combiner:
 
     def _parts(self, best: Finished, seconds: float) -> int:
         """Networks that there is time and disk for, at most."""
-        by_time = max(0.0, seconds - min(SELECTING_SECONDS, seconds / 3)) / self._seconds_each(best)
+        # The best single model is saved and judged beside them.
+        by_time = (seconds - min(SELECTING_SECONDS, seconds / 3)) / self._seconds_each(best) - 1
         free = shutil.disk_usage(self.place).free
         by_disk = DISK_SHARE * free / max(1, self._bytes(best)) - 1
         return max(0, min(MOST_PARTS, int(by_time), int(by_disk)))
@@ -177,7 +179,9 @@ class Combiner:
     def _seconds_each(self, best: Finished | None) -> float:
         """Seconds that a further network takes to be saved and judged."""
         judging = 0.0
-        if best is not None:
+        if best is not None and self._structure(best.recipe) in self._latency:
+            judging = self._seconds(best.recipe) * self.rows
+        elif best is not None:
             fingerprint, recipe = self.engine.sources[best.recipe.model].fingerprint, best.recipe
             passed = self.engine.cost.predict(fingerprint, recipe, cut=0, rows=self.rows, validation_rows=0)
             judging = 0.0 if passed is None else passed.once
@@ -204,14 +208,15 @@ class Combiner:
         recipe = part.recipe
         inputs = self._structure(recipe)
         frozen = recipe.adaptation == "probe" and recipe.init == "pretrained"
-        native = recipe.head == "native", recipe.pooling
-        return (*inputs, native) if frozen else (*inputs, part.trial)
+        # The form in which a model is saved depends on these.
+        form = (recipe.head, recipe.pooling)
+        return (*inputs, form) if frozen else (*inputs, part.trial)
 
     def _structure(self, recipe: Recipe) -> tuple[Any, ...]:
         return recipe.model, recipe.max_length, recipe.image_size
 
     def _seconds(self, recipe: Recipe) -> float:
-        """Seconds of the fastest of some passes over some validation rows."""
+        """Seconds a row takes in the fastest of some passes over some validation rows."""
         key = self._structure(recipe)
         if key not in self._latency:
             engine = self.engine
@@ -221,9 +226,12 @@ class Combiner:
             taken = []
             for _ in range(TIMES):
                 started = time.perf_counter()
-                engine.outputs(network, recipe, Split(examples, []))
+                # In float32, as finished models run.
+                predict(network, engine.task, examples, engine.device)
                 taken.append(time.perf_counter() - started)
-            self._latency[key] = max(min(taken), 1e-6)
+                if sum(taken) > TIMING_SECONDS:
+                    break
+            self._latency[key] = max(min(taken), 1e-6) / len(rows)
         return self._latency[key]
 
     def _tell(self, weighed: Sequence[Weighed], chosen: Weighed | None, best: Finished) -> None:
