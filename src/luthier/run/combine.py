@@ -25,7 +25,7 @@ from luthier.recipe import Recipe
 from luthier.study.study import Finished, Study
 
 # Shares of the budget: for selecting, saving and judging ensembles, and for training networks for one.
-SHARE, TRAINING_SHARE = 0.1, 0.15
+SHARE, TRAINING_SHARE = 0.15, 0.15
 # Seconds that selecting and judging want, at most; and what saving one network takes on a slow machine, once
 # and for each byte of it.
 SELECTING_SECONDS = 20.0
@@ -97,18 +97,11 @@ class Combiner:
         """
         if not self.ways or best.trial < 0:
             return Tried()
-        budget = self.study.budget
-        budget.reserve = self.rest(best)
-        allowed = min(budget.left, self.hold_back(best))
-        ways = self._allowed_ways()
-        self._seconds(best.recipe)
-        parts = self._parts(best, allowed - self._training_seconds())
-        if any(not registry.entry(way).single for way in ways) and parts < 2:
-            self.say("Time or disk does not suffice for two networks: only single ones can be shipped.")
-            ways = [way for way in ways if registry.entry(way).single]
+        self.study.budget.reserve = self.rest(best)
+        # The search may have ended before its time.
+        ways, parts, selecting, training = self._plan(best, max(0.0, self.study.budget.left))
         if not ways or self.study.interrupted() is not None:
             return Tried()
-        selecting = max(1.0, allowed - self._training_seconds() - (parts + 1) * self._seconds_each(best))
         usable = [found for found in self.study.usable() if self.study.objectives.feasible(found)]
         # The winner comes first, also where seeds and not scores decided it.
         ranked = [found for found in usable if found.trial == best.trial]
@@ -116,7 +109,7 @@ class Combiner:
         weighed = []
         for way in ways:
             each = selecting / 2 / len(ways)
-            seconds = max(each, allowed - selecting) if registry.entry(way).trains else each
+            seconds = training if registry.entry(way).trains else each
             context = Context(
                 self.engine, ranked, self.seed, seconds, self.study.interrupted, self.say, self.groups, parts
             )
@@ -126,6 +119,25 @@ class Combiner:
         chosen = choose(weighed) if self.name == registry.AUTO else _asked(weighed)
         self._tell(weighed, chosen, best)
         return Tried(weighed, chosen)
+
+    def _plan(self, best: Finished, allowed: float) -> tuple[list[str], int, float, float]:
+        """Which ways to try, of how many networks, and the seconds for selecting and for training.
+
+        Args:
+            best: The best trial.
+            allowed: Seconds for all of it, saving and judging included.
+        """
+        ways = self._allowed_ways()
+        self._seconds(best.recipe)
+        selecting = min(SELECTING_SECONDS, allowed / 4)
+        training = min(self._training_seconds(), (allowed - selecting) / 2)
+        parts = self._parts(best, allowed - selecting - training)
+        if any(not registry.entry(way).single for way in ways) and parts < 2:
+            self.say("Time or disk does not suffice for two networks: only single ones can be shipped.")
+            ways = [way for way in ways if registry.entry(way).single]
+        # What is not needed for saving and judging is there for training.
+        rest = allowed - selecting - (parts + 1) * self._seconds_each(best)
+        return ways, parts, selecting, max(training, rest)
 
     def discard(self, tried: Tried) -> None:
         """Removes the weights that ways left beside the trials' own, but for what is shipped."""
@@ -169,9 +181,14 @@ class Combiner:
         return single
 
     def _parts(self, best: Finished, seconds: float) -> int:
-        """Networks that there is time and disk for, at most."""
+        """Networks that there is time and disk for, at most.
+
+        Args:
+            best: The best trial, by which their size and speed are told.
+            seconds: For saving and judging them.
+        """
         # The best single model is saved and judged beside them.
-        by_time = (seconds - min(SELECTING_SECONDS, seconds / 3)) / self._seconds_each(best) - 1
+        by_time = seconds / self._seconds_each(best) - 1
         free = shutil.disk_usage(self.place).free
         by_disk = DISK_SHARE * free / max(1, self._bytes(best)) - 1
         return max(0, min(MOST_PARTS, int(by_time), int(by_disk)))
