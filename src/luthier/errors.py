@@ -24,11 +24,14 @@ class LuthierError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
 
-class SettingError(LuthierError):
-    """A setting that is unknown, out of range or in conflict with another."""
+class SettingError(LuthierError, ValueError):
+    """A setting that is unknown, out of range or in conflict with another.
+
+    A ValueError too, as Python and scikit-learn call a bad value; so is `DataError`.
+    """
 
 
-class DataError(LuthierError):
+class DataError(LuthierError, ValueError):
     """Data that cannot be read or cannot be learnt from."""
 
 

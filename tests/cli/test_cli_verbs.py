@@ -116,7 +116,8 @@ def invoke(*arguments, code=0, input=None):
 
 EVERY = {
     "task": "text-classification", "target": "kind", "group": "author", "split_column": "part",
-    "model": ["a", "b"], "budget": "5m", "trials": 4, "repeats": 2, "strategy": "grid", "space": "space.yaml",
+    "model": ["a", "b"], "budget": "5m", "trials": 4, "repeats": 2, "folds": 0, "holdouts": 3,
+    "strategy": "grid", "space": "space.yaml",
     "out": "runs/x", "name": "x", "seed": 3, "validation": 0.1, "test": 0.3,
     "objectives": ["score", "latency"], "constraints": ["latency < 20 ms", "size < 1 GB"],
     "baselines": ["majority", "probe"], "keep": 2, "ensemble": "greedy", "store": "sqlite:///s.sqlite",

@@ -104,7 +104,7 @@ def test_auto_ships_what_gains_and_tells_of_the_rest(luthier: Luthier, tiny_mode
     code, out, error = luthier(*tune(tiny_model("bert"), "--ensemble", "auto"))
     assert code == 0, error
     combined = Result.load("run").evaluation.combined
-    assert {row.name for row in combined} <= {"greedy", "stacking"} and combined
+    assert {row.name for row in combined} <= {"greedy", "stacking", "greedy-soup"} and combined
     assert all(np.isfinite([row.gain, row.test, row.test_gain]).all() for row in combined)
     chosen = [row for row in combined if row.chosen]
     assert (

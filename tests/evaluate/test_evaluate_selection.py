@@ -26,7 +26,7 @@ def answers(right: np.ndarray) -> np.ndarray:
 
 
 @given(st.integers(2, 30), st.integers(1, 12), st.integers(0, 10**6))
-def test_it_is_algorithm_1_of_the_paper(rows: int, trials: int, seed: int) -> None:
+def test_it_is_algorithm_1_of_the_paper_with_the_interval_drawn_in(rows: int, trials: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     right = rng.random((rows, trials)) < 0.7
     found, interval = corrected(answers(right), accuracy, resamples=50, seed=seed)
@@ -38,8 +38,10 @@ def test_it_is_algorithm_1_of_the_paper(rows: int, trials: int, seed: int) -> No
         if len(left):
             losses.append(right[left, best].mean())
     if len(losses) >= 25:
-        assert found == pytest.approx(np.mean(losses))
-        assert interval == pytest.approx(tuple(np.quantile(losses, [0.025, 0.975])))
+        mean, ends = np.mean(losses), np.quantile(losses, [0.025, 0.975])
+        assert found == pytest.approx(mean)
+        # Of the units, a share of 1/e is kept and the rest deleted.
+        assert interval == pytest.approx(tuple(mean + (ends - mean) / np.sqrt(np.e - 1)))
 
 
 def test_how_it_is_cut_into_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

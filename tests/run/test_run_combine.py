@@ -50,7 +50,9 @@ def make(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> An
         engine: Any = SimpleNamespace(
             sources={"m": SimpleNamespace(weights=[weights], fingerprint="f")},
             cost=SimpleNamespace(predict=lambda *given, rows, **also: SimpleNamespace(once=rows / 100)),
-            checkpoints=SimpleNamespace(path=lambda trial: tmp_path / f"{trial}.safetensors"),
+            checkpoints=SimpleNamespace(
+                remove=lambda trial: (tmp_path / f"{trial}.safetensors").unlink(missing_ok=True)
+            ),
         )
         return Combiner(
             study, engine, name=name, groups=None, rest=lambda best: 0.0, rows=200, place=tmp_path, seed=0,
@@ -74,9 +76,9 @@ def test_there_are_as_many_networks_as_time_and_disk_allow(
     make: Any, said: list[str], monkeypatch: Any
 ) -> None:
     assert make()._plan(BEST, 200.0)[1] == MOST_PARTS
-    # Five seconds go to selecting; a network takes about 2.7, and the best single one is saved beside them.
+    # Five seconds go to selecting; a network takes about 2.7.
     ways, parts, selecting, _ = make()._plan(BEST, 20.0)
-    assert (ways, parts, selecting) == (["greedy"], 4, 5.0)
+    assert (ways, parts, selecting) == (["greedy"], 5, 5.0)
     ways, parts, _, _ = make()._plan(BEST, 4.0)
     assert ways == [] and parts == 0 and "does not suffice" in said[-1]
     usage = SimpleNamespace(free=8 * 2**20)
@@ -87,7 +89,6 @@ def test_there_are_as_many_networks_as_time_and_disk_allow(
 def test_what_a_network_takes_rules_out_several(make: Any, said: list[str], monkeypatch: Any) -> None:
     assert make(measured=("latency", "size"))._plan(BEST, 200.0)[0] == []
     assert "latency and size" in said[-1]
-    monkeypatch.setitem(registry.BUILT_IN, "soup", Entry("luthier.ensemble.greedy:greedy", single=True))
     said.clear()
     assert make("soup", measured=("latency",))._plan(BEST, 4.0)[0] == ["soup"]
     assert said == []

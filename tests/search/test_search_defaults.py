@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from luthier.errors import SettingError
 from luthier.search.defaults import default_space
 from luthier.search.random import Random
+from luthier.space import Space
 
 CASES = {
     "small text": {"modality": "text", "level": "example", "num_examples": 4600, "num_blocks": 6},
@@ -74,6 +76,26 @@ def test_what_a_model_or_task_lacks_is_left_out() -> None:
     assert "image_size" not in default_space(models=["m"], **CASES["fixed images"]).settings
     assert default_space(models=["m"], **CASES["images"]).default().image_size == 128
     assert "pooling" not in default_space(models=["m"], **CASES["base tagging"]).settings
+
+
+@pytest.mark.parametrize("case", ["small text", "images"])
+@pytest.mark.parametrize("names", [["probe"], ["last_k"], ["full"], ["probe", "full"]])
+def test_adaptations_may_be_chosen(case: str, names: list[str]) -> None:
+    whole = default_space(models=["m"], **CASES[case])
+    space = default_space(models=["m"], **CASES[case], adaptations=names)
+    assert Space.from_dict(space.to_dict()) == space
+    rng = np.random.default_rng(0)
+    drawn = [space.sample(rng.random(len(space.dimensions))) for _ in range(40)]
+    assert {recipe.adaptation for recipe in drawn} == set(names)
+    assert all(whole.contains(recipe) for recipe in drawn)
+
+
+def test_adaptations_that_the_space_lacks_are_named() -> None:
+    for names, said in ((["bias"], "no adaptation 'bias'"), ([], "without an adaptation")):
+        with pytest.raises(SettingError, match=said):
+            default_space(models=["m"], **CASES["small text"], adaptations=names)
+    with pytest.raises(SettingError, match="'last_k'"):
+        default_space(models=["m"], **CASES["one block"], adaptations=["last_k"])
 
 
 def test_deeper_models_get_lower_rates_and_small_sets_more_epochs() -> None:

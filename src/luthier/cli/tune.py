@@ -29,11 +29,20 @@ def tune(
         int | None,
         typer.Option(help="Seeds of each finalist in all; 1: none is repeated; by time if not given."),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Cross-validate finalists on this many folds; 0: never; if not given 5 where rows are few."
+        ),
+    ] = None,
+    holdouts: Annotated[
+        int | None, typer.Option(help="Repeated hold-outs of a fifth of the rows instead of folds.")
+    ] = None,
     strategy: Annotated[
         str | None,
         typer.Option(
-            help="Search strategy: random (the default), grid, hyperband, bayesian, evolution, population, "
-            "auto, optuna."
+            help="Search strategy: auto (the default), random, grid, hyperband, bayesian, evolution, "
+            "population, optuna."
         ),
     ] = None,
     objective: Annotated[
@@ -93,10 +102,10 @@ def tune(
     started = time.monotonic()
     settings = o.gather(
         data, column, task=task, target=target, group=group, split_column=split_column, model=model,
-        budget=budget, trials=trials, repeats=repeats, strategy=strategy, space=space, out=out, name=name,
-        seed=seed, validation=validation, test=test, drop_leaks=drop_leaks, baselines=baseline, keep=keep,
-        ensemble=ensemble, store=store, objectives=objective, constraints=constraint, device=device,
-        threads=threads, stack=stack,
+        budget=budget, trials=trials, repeats=repeats, folds=folds, holdouts=holdouts, strategy=strategy,
+        space=space, out=out, name=name, seed=seed, validation=validation, test=test, drop_leaks=drop_leaks,
+        baselines=baseline, keep=keep, ensemble=ensemble, store=store, objectives=objective,
+        constraints=constraint, device=device, threads=threads, stack=stack,
     )  # fmt: skip
     from luthier.cli.output import print_result
     from luthier.cli.progress import showing

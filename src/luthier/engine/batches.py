@@ -21,7 +21,9 @@ def generator(*parts: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(list(parts)))
 
 
-def training_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+def training_batches(
+    lengths: np.ndarray, batch_size: int, seed: int, epoch: int, rows: np.ndarray | None = None
+) -> list[np.ndarray]:
     """All examples once, in random batches of similar length.
 
     Args:
@@ -29,10 +31,13 @@ def training_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int
         batch_size: Examples a batch; the last one may be smaller.
         seed: The trial's seed.
         epoch: 1-based epoch.
+        rows: (m,) examples to go through in place of each once; one may occur several times.
 
     Returns:
-        Index arrays that together are a permutation of ``range(n)``.
+        Index arrays that together are a permutation of ``range(n)``, or of ``rows``.
     """
+    if rows is not None:
+        return [rows[batch] for batch in training_batches(lengths[rows], batch_size, seed, epoch)]
     rng = generator(seed, epoch, 1)
     order = rng.permutation(len(lengths))
     if len(np.unique(lengths)) > 1:

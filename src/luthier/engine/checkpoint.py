@@ -90,6 +90,11 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             raise RunError(f"The checkpoint {self.path(trial)} cannot be read: {error}.") from error
 
+    def remove(self, trial: int) -> None:
+        """Removes a trial's weights, and what is paused of it."""
+        self.forget(trial)
+        self.path(trial).unlink(missing_ok=True)
+
     def keep(self, trials: set[int]) -> None:
         """Removes the weights of all other trials of the study, and what an interrupted write left.
 

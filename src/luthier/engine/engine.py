@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,10 @@ from luthier.engine.forward import predict
 from luthier.engine.group import Group, explain
 from luthier.engine.inputs import Inputs, Split
 from luthier.engine.kept import KeptOutputs, pack
+from luthier.engine.lesson import Lesson
 from luthier.engine.plan import even, plan, structure
 from luthier.engine.precision import Auto, autocast_dtype, choose_device, measured
-from luthier.engine.setting import Setting
+from luthier.engine.setting import Setting, Stack
 from luthier.engine.sharing import Sharing, shares
 from luthier.engine.sizing import Sizing
 from luthier.engine.state import Halted, TrialState
@@ -38,6 +40,7 @@ from luthier.trial import Order, Report, Status
 
 # Examples that a model's speed is measured on.
 SAMPLE = 32
+NONE: Mapping[int, Lesson] = MappingProxyType({})
 
 
 class Engine:
@@ -103,6 +106,7 @@ class Engine:
         *,
         halt: Callable[[], str | None] = never,
         on_step: Callable[[float], None] | None = None,
+        lessons: Mapping[int, Lesson] = NONE,
     ) -> Iterator[Report]:
         """Carries out orders; each is closed by one report that is not ``running``.
 
@@ -115,6 +119,8 @@ class Engine:
             orders: Of new trials, or of ones that were left at an earlier epoch.
             halt: Asked before each step; a reason stops the trials in training, and those that would follow.
             on_step: Told the share that is done of what is in training.
+            lessons: What trials learn from, by number, of those that do not learn from the training rows as
+                they are; given again where a trial goes on.
 
         Raises:
             RunError: What no other trial would survive either, such as a full disk.
@@ -127,19 +133,20 @@ class Engine:
         for index, group in enumerate(groups):
             reason = halt() if index else None
             if reason is None:
-                yield from self._run(group, self._depths(orders), halt, on_step)
+                yield from self._run(group, self._depths(orders), halt, on_step, lessons)
             else:
                 yield from self._never_begun(group, "stopped", reason)
 
     def _run(
         self, orders: list[Order], also: dict[str, set[int]], halt: Callable[[], str | None],
-        on_step: Callable[[float], None] | None,
+        on_step: Callable[[float], None] | None, lessons: Mapping[int, Lesson],
     ) -> Iterator[Report]:  # fmt: skip
         """Orders of one structure, in as many stacks as it takes."""
         clock = time.perf_counter()
         recipe = orders[0].recipe
         try:
-            setting = self._setting([order.recipe for order in orders], also[recipe.model], halt)
+            recipes, own = [order.recipe for order in orders], _of(orders, lessons)
+            setting = self._setting(recipes, also[recipe.model], halt, own)
             ahead = sum(order.until - self._epoch(order.trial) for order in orders)
             size = self.sizing.of(setting, orders, ahead)
         except RunError:
@@ -169,6 +176,29 @@ class Engine:
         for order in orders:
             yield Report(order.trial, self._epoch(order.trial), status, seconds=seconds, reason=reason)
 
+    def begin(
+        self, orders: Sequence[Order], *, halt: Callable[[], str | None] = never,
+        lessons: Mapping[int, Lesson] = NONE,
+    ) -> tuple[Setting, Stack]:  # fmt: skip
+        """A training of trials of one structure for a caller that takes it forward, to look at their weights
+        or outputs on the way.
+
+        Nothing is reported of it nor kept; weights are to go through `Setting.whole` before they are.
+
+        Raises:
+            Halted: ``halt`` gave a reason while frozen outputs were computed.
+            ModelError: The architecture has not what the recipe asks for.
+        """
+        recipes = [order.recipe for order in orders]
+        also = self._depths(orders)[recipes[0].model]
+        setting = self._setting(recipes, also, halt, _of(orders, lessons))
+        return setting, setting.stack([setting.live(order) for order in orders])
+
+    def know(self, other: Engine) -> None:
+        """Takes over what another measured of the same models on this machine."""
+        self.cost, self.sizing = other.cost, other.sizing
+        self._met, self._blocks = set(other._met), dict(other._blocks)
+
     def holds(self, trial: int, epoch: int) -> bool:
         """Whether a trial was left at this epoch and can go on from there."""
         state = self.checkpoints.peek(trial)
@@ -182,6 +212,10 @@ class Engine:
         state = self.checkpoints.peek(parent)
         if state is not None:
             self._inherited[trial] = {name: value.clone() for name, value in state.weights.items()}
+
+    def start_from(self, trial: int, weights: dict[str, torch.Tensor]) -> None:
+        """Lets a trial start from weights as checkpoints have them, of the same model and adaptation."""
+        self._inherited[trial] = {name: value.clone() for name, value in weights.items()}
 
     def retrace(
         self, order: Order, *, halt: Callable[[], str | None] = never,
@@ -280,12 +314,15 @@ class Engine:
         network = network or self.network(recipe, seed=0)
         return self.sharing.features(network, self.sources[recipe.model], recipe, name, 0)
 
-    def _setting(self, recipes: list[Recipe], also: set[int], halt: Callable[[], str | None]) -> Setting:
+    def _setting(
+        self, recipes: list[Recipe], also: set[int], halt: Callable[[], str | None],
+        lessons: Mapping[int, Lesson] = NONE,
+    ) -> Setting:  # fmt: skip
         source = self.sources[recipes[0].model]
         setting = Setting(
             self.inputs, source, recipes, self.sharing, device=self.device, dtype=self._autocast(recipes[0]),
             watchdog=self.watchdog, also=also, halt=halt, arithmetic=self.arithmetic, meet=self._meet,
-            resume=self._resume, head=lambda recipe: self._head(recipes, recipe, halt),
+            resume=self._resume, head=lambda recipe: self._head(recipes, recipe, halt), lessons=lessons,
         )  # fmt: skip
         cost = self.cost.predict(
             source.fingerprint, setting.recipe, cached=True, **self._work(setting.recipe, setting.depth)
@@ -386,3 +423,7 @@ class Engine:
         if text not in self._said:
             self._said.add(text)
             self._note(text)
+
+
+def _of(orders: Sequence[Order], lessons: Mapping[int, Lesson]) -> dict[int, Lesson]:
+    return {order.trial: lessons[order.trial] for order in orders if order.trial in lessons}

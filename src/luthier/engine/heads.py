@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from luthier.engine import kept
+from luthier.engine import kept, lesson
 from luthier.engine.batches import training_batches
 from luthier.engine.compiled import CompiledWhenItPays
 from luthier.engine.memory import used
@@ -121,7 +121,11 @@ class HeadStack:
         exact = torch.float64 if device.type == "cpu" else torch.float32
         self._parts = self._inputs.chunk(self.size)
         self._totals = torch.zeros(self.size, device=device, dtype=exact)
-        self._even = torch.full((self.size, self._batch, 1), 1 / self._batch, device=device, dtype=dtype)
+        self._ones = torch.ones(self.size, self._batch, device=device, dtype=dtype)
+        self._even = self._ones.unsqueeze(-1) / self._batch
+        lessons = [member.lesson for member in self._sorted]
+        self._counts = lesson.counts(lessons, len(train), device, dtype)
+        self._teachers = lesson.teachers(lessons, len(train), self._outputs, self._ones)
         self._learn = CompiledWhenItPays(self._update, self._changed, device, self._steps_left())
         self._step, self._seconds = 0, 0.0
         self._layout: _Layout | None = None
@@ -268,7 +272,8 @@ class HeadStack:
         indices, counts = np.empty(shape, dtype=np.int32), np.full(shape[:2], self._batch)
         for row, member in enumerate(self._sorted):
             epoch = member.state.epoch + 1
-            batches = training_batches(self.train.lengths, member.recipe.batch_size, member.seed, epoch)
+            lengths, size = self.train.lengths, member.recipe.batch_size
+            batches = training_batches(lengths, size, member.seed, epoch, member.rows)
             for step, batch in enumerate(batches):
                 if len(batch) < self._batch:
                     # The rest of the place is taken by examples of the batch itself, and does not count.
@@ -289,7 +294,9 @@ class HeadStack:
         targets = self._targets.index_select(0, indices)
         self._drop(counts)
         targets = targets.view(self.size, self._batch, *targets.shape[1:])
-        self._learn(targets, self._shares(counts), layout.plan[self._step - layout.first])
+        places = indices.view(self.size, self._batch)
+        said = None if self._teachers is None else self._teachers.said(places.long())
+        self._learn(targets, *self._shares(counts, places), layout.plan[self._step - layout.first], said)
         self._rules.taken += 1
         self._steps += 1
         self._step += 1
@@ -304,14 +311,20 @@ class HeadStack:
                 part = inputs if count == self._batch else inputs[:count]
                 part.mul_(self._noise.mask(row, (count, self._width), rate))
 
-    def _shares(self, counts: np.ndarray) -> torch.Tensor:
-        """(trials, batch, 1) what each example counts in its trial's loss."""
-        if (counts == self._batch).all():
-            return self._even
-        shares = (np.arange(self._batch) < counts[:, None]) / counts[:, None]
-        return torch.from_numpy(shares).to(self.device, self._even.dtype).unsqueeze(-1)
+    def _shares(self, counts: np.ndarray, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(trials, batch) what each example counts, and (trials, batch, 1) its share of its trial's loss."""
+        if self._counts is None and (counts == self._batch).all():
+            return self._ones, self._even
+        taken = torch.from_numpy(np.arange(self._batch) < counts[:, None]).to(self.device, self._even.dtype)
+        if self._counts is not None:
+            taken = taken * self._counts.gather(1, places.long())
+        sizes = torch.from_numpy(counts).to(self.device, self._even.dtype).view(-1, 1, 1)
+        return taken, taken.unsqueeze(-1) / sizes
 
-    def _update(self, targets: torch.Tensor, shares: torch.Tensor, now: torch.Tensor) -> None:
+    def _update(
+        self, targets: torch.Tensor, taken: torch.Tensor, shares: torch.Tensor, now: torch.Tensor,
+        said: torch.Tensor | None,
+    ) -> None:  # fmt: skip
         """The step itself: from the vectors at hand to the next weights. Nothing here depends on data."""
         inputs = self._inputs.view(self.size, self._batch, self._width)
         shape = (self.size, self._outputs, self._width)
@@ -321,7 +334,9 @@ class HeadStack:
         losses, slopes = self.task.gradient(
             logits, targets, label_smoothing=self._smoothing, class_weights=self._class_weights
         )
-        summed = (losses * (shares > 0).squeeze(-1)).sum(dim=1)
+        if self._teachers is not None and said is not None:
+            losses, slopes = self._teachers.join(self.task, logits, said, losses, slopes)
+        summed = (losses * taken).sum(dim=1)
         slopes = slopes * shares
         gradients = torch.bmm(slopes.transpose(1, 2), inputs).flatten(1)
         # Nothing was changed so far, in case that memory ran out.

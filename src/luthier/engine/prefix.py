@@ -97,6 +97,15 @@ class Features:
         """The same, with batches of another floating type."""
         return replace(self, dtype=dtype)
 
+    def of_rows(self, examples: Examples, rows: np.ndarray) -> Features:
+        """The outputs of some rows, copied; ``examples`` are these rows."""
+        places: np.ndarray = rows
+        if self.ragged:
+            places = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
+        index = torch.as_tensor(places, dtype=torch.int64, device=self.values.device)
+        values = self.values.index_select(1 if self.views else 0, index)
+        return replace(self, values=values, examples=examples)
+
     def batch(self, indices: np.ndarray, views: np.ndarray | None = None) -> Batch:
         """Some of the examples, padded to the longest among them.
 

@@ -4,8 +4,9 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from luthier.engine import heads
 from luthier.engine.forward import forward, mixed, place, to_device
 from luthier.engine.heads import HeadStack
 from luthier.engine.inputs import Inputs
+from luthier.engine.lesson import Lesson
 from luthier.engine.memory import Activations
 from luthier.engine.prefix import Features
 from luthier.engine.sharing import Sharing, shares
@@ -69,6 +71,7 @@ class Setting:
         meet: Shown a network of the model before anything is computed with it.
         resume: Gives the states of trials that were left.
         head: Asked for the weights of a trained head, for recipes that start with one.
+        lessons: What trials learn from, by number, of those that do not learn from the rows as they are.
 
     Raises:
         Halted: ``halt`` gave a reason.
@@ -82,6 +85,7 @@ class Setting:
         arithmetic: torch.dtype = torch.float32, meet: Callable[[Network, Recipe], None] = lambda *_: None,
         resume: Callable[[int], TrialState | None] = lambda trial: None,
         head: Callable[[Recipe], dict[str, torch.Tensor]] = lambda recipe: {},
+        lessons: Mapping[int, Lesson] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self.inputs = inputs
         self.task = inputs.task
@@ -97,6 +101,7 @@ class Setting:
         network = self._network(recipe, 0)
         meet(network, recipe)
         self.resume = resume
+        self.lessons = lessons
         self.num_blocks = network.num_blocks
         self.depth = network.cut
         self.form = network.head_form
@@ -168,10 +173,14 @@ class Setting:
         pulled = recipe.l2_start > 0 and recipe.adaptation != "probe"
         start = self._fresh(order) if state is None or pulled else {}
         state = state or TrialState(start)
+        if self._vocabulary is not None:
+            state.weights = self._vocabulary.part(state.weights)
+        if lesson := self.lessons.get(order.trial):
+            lesson.check(len(self.train))
         balanced = self._balanced if recipe.class_weights == "balanced" else None
         own = sum(value.numel() for name, value in state.weights.items() if name in self._trained)
         trainable = own + self._left_out
-        member = Member(recipe, order.seed, state, start if pulled else {}, balanced)
+        member = Member(recipe, order.seed, state, start if pulled else {}, balanced, lesson)
         return Live(order, member, trainable, trainable + self._frozen)
 
     def _fresh(self, order: Order) -> dict[str, torch.Tensor]:

@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from luthier.engine.kept import Later
+from luthier.engine.lesson import Lesson
 from luthier.recipe import Recipe
 
 
@@ -52,6 +54,7 @@ class Member:
         state: Where it stands; replaced as it goes on.
         start: The weights that L2-SP pulls to (Li et al. 2018); empty where the recipe does not ask for it.
         class_weights: (outputs,) weights of classes in the training loss, or None.
+        lesson: What it learns from; None for each training row once, with its own answer.
     """
 
     recipe: Recipe
@@ -59,6 +62,12 @@ class Member:
     state: TrialState
     start: dict[str, torch.Tensor] = field(default_factory=dict)
     class_weights: torch.Tensor | None = None
+    lesson: Lesson | None = None
+
+    @property
+    def rows(self) -> np.ndarray | None:
+        """The training rows that an epoch goes through, or None for each once."""
+        return None if self.lesson is None else self.lesson.rows
 
 
 @dataclass

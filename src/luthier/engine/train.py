@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from luthier.engine import kept, stacked
+from luthier.engine import kept, lesson, stacked
 from luthier.engine.attention import quickest
 from luthier.engine.augment import augment
 from luthier.engine.batches import generator, training_batches
@@ -92,6 +92,8 @@ class Training:
         self._dtype = dtype
         self._scaler = torch.amp.GradScaler(device.type) if self._dtype == torch.float16 else None
         self._weights = [_moved(member.class_weights, device) for member in members]
+        self._lessons = [member.lesson for member in members]
+        self._counts = lesson.counts(self._lessons, len(train), device, self._kind)
         self._step, self._epoch_seconds = 0, 0.0
         exact = torch.float64 if device.type == "cpu" else torch.float32
         self._totals = torch.zeros(self.size, device=device, dtype=exact)
@@ -211,7 +213,7 @@ class Training:
 
     def _batches(self, member: Member) -> list[np.ndarray]:
         recipe, epoch = member.recipe, member.state.epoch + 1
-        return training_batches(self.train.lengths, recipe.batch_size, member.seed, epoch)
+        return training_batches(self.train.lengths, recipe.batch_size, member.seed, epoch, member.rows)
 
     def _finish(self, peak: int) -> list[EpochResult | Diverged]:
         """Evaluates, and moves every member's epoch on by one."""
@@ -267,7 +269,7 @@ class Training:
             inputs = to_device(batch.inputs, self.device, self._kind)
             with mixed(self.device, self._dtype), quickest(self.device, self._dtype, inputs):
                 logits = forward(self.network, inputs)
-            losses = self._losses(precise(logits), batch.targets.to(self.device))
+            losses = self._losses(precise(logits), batch.targets.to(self.device), parts)
             loss = losses.sum() / len(batches[0])
             torch.autograd.backward(loss if self._scaler is None else self._scaler.scale(loss))
             summed += losses.detach()
@@ -292,21 +294,35 @@ class Training:
             batch.inputs["pixel_values"] = torch.cat(changed)
         return batch
 
-    def _losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """(members,) summed losses of each member's examples."""
+    def _losses(
+        self, logits: torch.Tensor, targets: torch.Tensor, parts: Sequence[np.ndarray]
+    ) -> torch.Tensor:
+        """(members,) summed losses of each member's examples, which are ``parts``."""
+        losses = self._of_examples(logits, targets, parts)
+        if self._counts is not None:
+            places = torch.from_numpy(np.stack(parts)).long().to(self.device)
+            losses = losses * self._counts.gather(1, places).to(losses.dtype)
+        return losses.sum(dim=1)
+
+    def _of_examples(
+        self, logits: torch.Tensor, targets: torch.Tensor, parts: Sequence[np.ndarray]
+    ) -> torch.Tensor:
+        """(members, rows) losses."""
         smoothing = [member.recipe.label_smoothing for member in self.members]
         alike = len(set(smoothing)) == 1 and len({id(weights) for weights in self._weights}) == 1
+        alike = alike and all(each is None or each.teacher is None for each in self._lessons)
         if alike:
             losses = self.task.loss(
                 logits, targets, label_smoothing=smoothing[0], class_weights=self._weights[0]
             )
-            return losses.view(self.size, -1).sum(dim=1)
-        each = [
-            self.task.loss(part, wanted, label_smoothing=amount, class_weights=weights).sum()
-            for part, wanted, amount, weights in zip(
-                logits.chunk(self.size), targets.chunk(self.size), smoothing, self._weights, strict=True
-            )
-        ]
+            return losses.view(self.size, -1)
+        each = []
+        for k, (part, wanted) in enumerate(
+            zip(logits.chunk(self.size), targets.chunk(self.size), strict=True)
+        ):
+            true = self.task.loss(part, wanted, label_smoothing=smoothing[k], class_weights=self._weights[k])
+            taught = self._lessons[k]
+            each.append(true if taught is None else taught.losses(self.task, part, wanted, parts[k], true))
         return torch.stack(each)
 
     def _update(self, updater: Updater) -> None:

@@ -73,7 +73,8 @@ def weigh(context: Context, candidate: Candidate, *, seconds: float = math.inf) 
     is chosen anew and the ensemble made anew by its ``refit``; both are judged on the rows that were not
     drawn. Each row so gets its mean statistics over all draws that left it out, for both, and their
     difference is resampled for standard error and interval. A refit has seen 63% of the rows only, so the
-    gain is rather too small than too large. A candidate without ``refit`` is judged as it is.
+    gain is rather too small than too large. A candidate without ``refit`` is judged as it is, against the
+    best trial as it is.
 
     Args:
         context: Has the single trials.
@@ -97,7 +98,8 @@ def weigh(context: Context, candidate: Candidate, *, seconds: float = math.inf) 
         if draw >= LEAST and time.perf_counter() - started > seconds:
             break
         counts = np.bincount(rng.integers(0, count, count), minlength=count)
-        judged = task.scores(np.tensordot(counts.astype(float), singles, axes=1))
+        chosen_on = counts if candidate.refit is not None else np.ones(count)
+        judged = task.scores(np.tensordot(chosen_on.astype(float), singles, axes=1))
         best = int(np.argmax(np.where(np.isnan(judged), -np.inf, judged)))
         own = fixed
         if candidate.refit is not None:

@@ -40,6 +40,15 @@ class Entry:
 BUILT_IN: dict[str, Entry] = {
     "greedy": Entry("luthier.ensemble.greedy:greedy", tried=True),
     "stacking": Entry("luthier.ensemble.stacking:stacking", tried=True),
+    "greedy-soup": Entry("luthier.ensemble.soup:greedy_soup", single=True, tried=True),
+    "soup": Entry("luthier.ensemble.soup:soup", single=True),
+    "swa": Entry("luthier.ensemble.averaging:swa", trains=True, single=True),
+    "ewa": Entry("luthier.ensemble.averaging:ewa", trains=True, single=True),
+    "distil": Entry("luthier.ensemble.distil:distil", trains=True, single=True),
+    "bagging": Entry("luthier.ensemble.bagging:bagging", trains=True),
+    "adaboost": Entry("luthier.ensemble.adaboost:adaboost", trains=True),
+    "boosting": Entry("luthier.ensemble.boosting:boosting", trains=True),
+    "snapshot": Entry("luthier.ensemble.snapshot:snapshot", trains=True),
 }
 
 

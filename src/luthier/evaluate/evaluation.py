@@ -16,6 +16,7 @@ from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.calibration import Calibration
 from luthier.evaluate.combined import Combined
 from luthier.evaluate.intervals import UNKNOWN, Interval, metric_intervals, number, pair
+from luthier.evaluate.resampling import CrossValidation
 from luthier.evaluate.selection import Selection
 from luthier.evaluate.sizes import SizeCurve
 from luthier.evaluate.slices import Slice
@@ -66,6 +67,7 @@ class Evaluation:
         baselines: What the model must beat, on the same examples.
         seconds: What evaluating took.
         selection: What the rows that the model was chosen on say of it; None where it was not chosen here.
+        cross_validation: What finalists scored on rows left out; None where they were not cross-validated.
         calibration: How sure it is and how right; None where answers carry no probability.
         slices: Parts of the rows, by kind; empty where none were looked at.
         suspects: Likely label mistakes; None where they were not looked for.
@@ -87,6 +89,7 @@ class Evaluation:
     baselines: list[Baseline] = field(default_factory=list)
     seconds: float = 0.0
     selection: Selection | None = None
+    cross_validation: CrossValidation | None = None
     calibration: Calibration | None = None
     slices: list[Slice] = field(default_factory=list)
     suspects: Suspects | None = None
@@ -134,7 +137,8 @@ class Evaluation:
 
 
 _OPTIONAL: dict[str, Any] = {
-    "selection": Selection, "calibration": Calibration, "suspects": Suspects, "sizes": SizeCurve,
+    "selection": Selection, "cross_validation": CrossValidation, "calibration": Calibration,
+    "suspects": Suspects, "sizes": SizeCurve,
 }  # fmt: skip
 _LISTED: dict[str, Any] = {"slices": Slice, "combined": Combined, "verdicts": Verdict}
 

@@ -64,6 +64,12 @@ class Vocabulary:
         table[self.used] = rows
         return state | {self.name: table}
 
+    def part(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A whole network's trained state as the narrowed one has it; one that is narrow already stays."""
+        if self.name not in state or len(state[self.name]) != self.size:
+            return state
+        return state | {self.name: state[self.name][self.used]}
+
 
 class _Numbered:
     """See `Vocabulary.numbered`."""

@@ -86,7 +86,7 @@ class Combiner:
         if not self.ways:
             return 0.0
         each = self._seconds_each(best)
-        wanted = SELECTING_SECONDS + (MOST_PARTS + 1) * each
+        wanted = SELECTING_SECONDS + MOST_PARTS * each
         return min(SHARE * self.study.budget.total, wanted) + self._training_seconds()
 
     def combine(self, best: Finished) -> Tried:
@@ -136,7 +136,7 @@ class Combiner:
             self.say("Time or disk does not suffice for two networks: only single ones can be shipped.")
             ways = [way for way in ways if registry.entry(way).single]
         # What is not needed for saving and judging is there for training.
-        rest = allowed - selecting - (parts + 1) * self._seconds_each(best)
+        rest = allowed - selecting - parts * self._seconds_each(best)
         return ways, parts, selecting, max(training, rest)
 
     def discard(self, tried: Tried) -> None:
@@ -145,7 +145,7 @@ class Combiner:
         for weighed in tried.weighed:
             for part in weighed.candidate.parts:
                 if part.trial < 0 and part not in shipped:
-                    self.engine.checkpoints.path(part.trial).unlink(missing_ok=True)
+                    self.engine.checkpoints.remove(part.trial)
 
     def _made(self, way: str, context: Context) -> Candidate | None:
         """A candidate, unless it is one trial alone or a way fails: then the model is the single one."""
@@ -187,8 +187,8 @@ class Combiner:
             best: The best trial, by which their size and speed are told.
             seconds: For saving and judging them.
         """
-        # The best single model is saved and judged beside them.
-        by_time = seconds / self._seconds_each(best) - 1
+        # Saving and judging the best single model is among what comes after.
+        by_time = seconds / self._seconds_each(best)
         free = shutil.disk_usage(self.place).free
         by_disk = DISK_SHARE * free / max(1, self._bytes(best)) - 1
         return max(0, min(MOST_PARTS, int(by_time), int(by_disk)))

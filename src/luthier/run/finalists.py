@@ -1,6 +1,8 @@
-"""Choosing the winner: finalists are trained again on further seeds, and the recipe with the best mean wins.
+"""Choosing the winner: finalists are trained again on further seeds, and the recipe with the best mean wins;
+or, where rows are few, on parts of them, and the recipe that is best on those left out wins.
 
-How many there are is a matter of what validation can tell apart and of time; the study trains them.
+How many there are is a matter of what validation can tell apart and of time; the study, or `folds`, trains
+them.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from luthier.engine.engine import Engine
+from luthier.engine.state import Halted
 from luthier.evaluate.selection import errors_of_differences, stacked
 from luthier.recipe import Recipe
+from luthier.run.folds import Folds
 from luthier.study.proposals import Repeats
 from luthier.study.study import Finished, Study
 
@@ -41,11 +45,13 @@ class Finalists:
         typical: A recipe like those that will be tried, by which time is held back before any was.
         seed: Of resampling.
         say: Told what was decided, and why.
+        part: Parts the rows to cross-validate finalists on; None to repeat them on further seeds.
     """
 
     def __init__(
         self, study: Study, engine: Engine, *, repeats: int | None, groups: Any | None,
         rest: Callable[[Finished | None], float], typical: Recipe, seed: int, say: Callable[[str], None],
+        part: Callable[[], Folds] | None = None,
     ) -> None:  # fmt: skip
         self.study = study
         self.engine = engine
@@ -55,8 +61,11 @@ class Finalists:
         self.typical = typical
         self.seed = seed
         self.say = say
+        self.part = part
+        self.crossed: Folds | None = None
+        """What finalists scored on rows left out, where they were cross-validated."""
         self.how = ""
-        """How the winner was chosen, where repeats decided it."""
+        """How the winner was chosen, where repeats or folds decided it."""
 
     def hold_back(self, best: Finished | None) -> float:
         """Seconds to hold back from the search: for what comes after it, and for the repeats if they fit."""
@@ -78,6 +87,9 @@ class Finalists:
         # One more may come within reach of the only one so far.
         twice = 2 if len(recipes) == 1 else 1
         epochs = [recipe.epochs for recipe in recipes]
+        if self.part is not None:
+            costs = self.part().costs(recipes, epochs, measured)
+            return sum(costs[: _fitting_in(costs, SHARE * budget)])
         found = self._fitting(recipes * twice, epochs * twice, measured * twice, SHARE * budget)
         return 0.0 if found is None else found[2]
 
@@ -88,9 +100,39 @@ class Finalists:
         if study.halted() is not None:
             return
         trials = study.store.trials(study.run_id)
+        if study.proposals.repeats is None and self._cross_validate(trials):
+            return
         decided = study.proposals.repeats or self._decide(trials)
         if decided is not None:
             study.repeat(decided, _untils(trials, decided.finalists))
+
+    def _cross_validate(self, trials: pd.DataFrame) -> bool:
+        """Judges finalists on parts of the rows; says so, or why not. Whether that was tried."""
+        if self.part is None or self._off:
+            return False
+        copies = set(trials.loc[trials["parent"].notna(), "number"])
+        usable = {found.trial for found in self.study.usable()} - copies
+        rivals = [rival for rival in self._rivals() if rival.trial in usable]
+        near = self._within_reach(rivals[:MOST]) if rivals else []
+        folds = self.part()
+        costs = folds.costs(*_columns(near))
+        near = near[: _fitting_in(costs, min(SHARE * self.study.budget.total, self.study.budget.left))]
+        if not near:
+            self.say("There is no time to cross-validate: the validation split alone decides.")
+            return False
+        what = f"{len(folds.parts)} {'folds' if folds.way == 'folds' else 'hold-outs'}"
+        names = (
+            "Trials " + _listed([one.trial for one in near]) if len(near) > 1 else f"Trial {near[0].trial}"
+        )
+        self.say(f"{names}: cross-validated on {what} of training and validation rows together.")
+        try:
+            if folds.judge(near, self.study.halted):
+                self.crossed = folds
+            else:
+                self.say("A finalist diverged on a fold, so the validation split alone decides.")
+        except Halted as halted:
+            self.say(f"The cross-validation was cut short ({halted}): the validation split alone decides.")
+        return True
 
     def _decide(self, trials: pd.DataFrame) -> Repeats | None:
         """Who is repeated and how often; says so, or why nobody is."""
@@ -138,12 +180,14 @@ class Finalists:
         the best score; of equal ones that with the lower loss. Without them it is the best trial. A seed on
         which a recipe fails counts as the worst there is; one that was stopped does not count. Where a
         finalist has no further seed that counts, means of unlike numbers would be compared: the best trial
-        wins then, too.
+        wins then, too. After a cross-validation it is the finalist that is best on the rows left out.
         """
         best, decided = next(self.study.usable(), self.study.best), self.study.proposals.repeats
         if best is None:
             return None
-        if decided is not None and (winner := self._winner(decided)) is not None:
+        if self.crossed is not None:
+            best = self._best_on_rows_left_out(self.crossed) or best
+        elif decided is not None and (winner := self._winner(decided)) is not None:
             best = winner
         self.study.settle(best)
         return best
@@ -179,6 +223,21 @@ class Finalists:
         )
         self.say(self.how)
         return own[0]
+
+    def _best_on_rows_left_out(self, crossed: Folds) -> Finished | None:
+        scores = crossed.scores()
+        winner = max(scores, key=lambda trial: scores[trial])
+        task = self.engine.task
+        shown = {trial: score if task.maximize else -score for trial, score in scores.items()}
+        others = ", ".join(f"trial {trial} {value:.4g}" for trial, value in shown.items() if trial != winner)
+        metric, count = task.metric.replace("_", " "), len(crossed.parts)
+        what = f"{metric} on the rows that each of {count} {crossed.way} left out"
+        if others:
+            self.how = f"The recipe of trial {winner} has the best {what}, {shown[winner]:.4g} ({others})."
+        else:
+            self.how = f"Trial {winner}: {what} {shown[winner]:.4g}."
+        self.say(self.how)
+        return next((found for found in self.study.usable() if found.trial == winner), None)
 
     def _rivals(self) -> list[Finished]:
         """Trials of the search that may be chosen, best first, the best one of each recipe."""
@@ -232,6 +291,20 @@ class Finalists:
             if seconds <= limit:
                 return count, seeds, seconds
         return None
+
+
+def _columns(finalists: Sequence[Finished]) -> tuple[list[Recipe], list[int], list[float]]:
+    """Recipes, epochs to train and measured seconds."""
+    return (
+        [found.recipe for found in finalists],
+        [found.epoch for found in finalists],
+        [found.seconds for found in finalists],
+    )
+
+
+def _fitting_in(costs: Sequence[float], limit: float) -> int:
+    """How many of the first ones together stay within a limit."""
+    return int((np.cumsum(costs) <= limit).sum())
 
 
 def _untils(trials: pd.DataFrame, numbers: Sequence[int]) -> dict[int, int]:

@@ -99,6 +99,15 @@ class Settings(BaseModel):
         description="Seeds that each finalist is trained on in all, to choose by their mean; 1: no repeats; "
         "None: as many as there is time for.",
     )
+    folds: int | None = Field(
+        None,
+        ge=0,
+        description="Folds of training and validation rows that finalists are compared on; 0: none; None: 5 "
+        "where fewer than 225 rows are left to choose by.",
+    )
+    holdouts: int | None = Field(
+        None, ge=1, description="Repeated hold-outs, of a fifth of these rows each, instead of folds."
+    )
     strategy: str = Field("auto", description="Search strategy by name.")
     objectives: Names = Field(
         default_factory=list,
@@ -169,6 +178,11 @@ class Settings(BaseModel):
             settings = cls(**values)
         except ValidationError as error:
             raise _invalid(error) from None
+        if settings.folds and settings.holdouts:
+            raise SettingError(
+                f"folds is {settings.folds} and holdouts is {settings.holdouts}, but one is to be chosen by.",
+                "Give only one of them.",
+            )
         fixed = settings.columns.get("target")
         if settings.target and fixed and fixed != settings.target:
             raise SettingError(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.engine import Engine
 from luthier.engine.kept import KeptOutputs
 from luthier.errors import LuthierError, RunError
+from luthier.evaluate.resampling import Way
 from luthier.recipe import Recipe
 from luthier.report import card, html
 from luthier.run import tell
@@ -21,6 +23,7 @@ from luthier.run.combine import Combiner, Tried
 from luthier.run.correction import selection, selection_of
 from luthier.run.finalists import MOST, Finalists
 from luthier.run.folder import RunFolder, write_text
+from luthier.run.folds import DEFAULT, FEW, Folds
 from luthier.run.goals import Goals
 from luthier.run.inspect import set_threads
 from luthier.run.interrupt import Interrupt
@@ -165,7 +168,7 @@ class Run:
         finalists = Finalists(
             study, engine, repeats=settings.repeats, groups=self.prepared.groups("validation"),
             rest=lambda best: closing(best) + combiner.hold_back(best),
-            typical=space.default(), seed=settings.seed, say=self.watch.note,
+            typical=space.default(), seed=settings.seed, say=self.watch.note, part=self._part(engine),
         )  # fmt: skip
         study.run(finalists.hold_back)
         # A strategy that ends a search by itself says why.
@@ -173,6 +176,19 @@ class Run:
             if message not in said:
                 self.watch.note(message)
         return finalists, combiner
+
+    def _part(self, engine: Engine) -> Callable[[], Folds] | None:
+        """How rows are parted to cross-validate finalists: as asked, or in folds where they are few."""
+        settings = self.prepared.settings
+        few = len(self.prepared.dataset.splits["validation"]) < FEW
+        way: Way = "holdouts" if settings.holdouts else "folds"
+        count = settings.holdouts or settings.folds
+        if count is None and few and settings.repeats is None:
+            count = DEFAULT
+        if count is None or (way == "folds" and count < 2):
+            return None
+        folder = self.folder.checkpoints / "folds"
+        return cache(lambda: Folds(engine, way, count, settings.group, settings.seed, folder))
 
     def _fallback(self) -> Finished:
         """The probe, where no trial came to anything: a run with any time at all ends with a model."""
@@ -263,6 +279,8 @@ class Run:
         )  # fmt: skip
         if tried.chosen is not None:
             evaluation.selection = selection_of(tried.chosen, evaluation.selection, maximize=task.maximize)
+        elif finalists.crossed is not None and best.trial in finalists.crossed.found:
+            evaluation.cross_validation = finalists.crossed.told(best.trial)
         write_text(self.folder.evaluation, json.dumps(evaluation.to_json(), indent=1) + "\n")
         trials, epochs = self.store.trials(self.run), self.store.epochs(self.run)
         trials = self.goals.table(trials, self.store.recipes(self.run), finalists.study.finished)

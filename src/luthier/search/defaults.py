@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from luthier.errors import SettingError
 from luthier.space import Space
 
 _TRAINED_EXAMPLES = {"text": 20_000, "image": 12_000}
@@ -29,6 +30,7 @@ def default_space(
     classification: bool = True,
     image_size: int | None = None,
     resizable: bool = False,
+    adaptations: Sequence[str] | None = None,
 ) -> Space:
     """A space that does well on most data sets; its ``default()`` is a known good recipe.
 
@@ -41,6 +43,10 @@ def default_space(
         classification: Whether there are classes to smooth and weigh.
         image_size: Side in pixels of the images the model was made for.
         resizable: Whether it takes other sides too, as convolutional networks do.
+        adaptations: Those to choose among; None: all that the space has.
+
+    Raises:
+        SettingError: The space has no such adaptation.
     """
     epochs = min(max(round(_TRAINED_EXAMPLES[modality] / max(num_examples, 1)), 3), 12)
     settings: dict[str, Any] = {"model": list(models) if len(models) > 1 else models[0]}
@@ -48,6 +54,8 @@ def default_space(
         settings |= _text(level, num_examples, num_blocks, epochs)
     else:
         settings |= _image(num_blocks, epochs, image_size if resizable else None)
+    if adaptations is not None:
+        settings["adaptation"] = _chosen(settings["adaptation"], adaptations)
     if classification:
         # Balanced weights help rare classes and cost accuracy on frequent ones, so they are the exception.
         settings["class_weights"] = {"values": ["none", "balanced"], "weights": [0.8, 0.2]}
@@ -148,6 +156,18 @@ def _adaptations(num_blocks: int, weights: dict[str, float]) -> dict[str, Any]:
     """Without blocks to choose from, last_k would be full under another name."""
     kept = {name: weight for name, weight in weights.items() if name != "last_k" or num_blocks > 1}
     return {"values": list(kept), "weights": list(kept.values())}
+
+
+def _chosen(entry: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Some of the adaptations, as likely among themselves as they were."""
+    weights = dict(zip(entry["values"], entry["weights"], strict=True))
+    unknown = [name for name in names if name not in weights]
+    if unknown or not names:
+        what = f"has no adaptation {unknown[0]!r} here" if unknown else "is left without an adaptation"
+        raise SettingError(
+            f"The default space {what}.", f"It has {', '.join(weights)}; others go into a space of your own."
+        )
+    return {"values": list(names), "weights": [weights[name] for name in names]}
 
 
 def _reachable(entry: Any, settings: dict[str, Any]) -> Any:

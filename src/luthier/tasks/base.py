@@ -13,6 +13,8 @@ import pandas as pd
 import torch
 from scipy.special import log_expit, log_softmax, logsumexp
 
+from luthier.tasks.soft import SoftTargets
+
 Modality = Literal["text", "image"]
 
 
@@ -76,7 +78,7 @@ class Examples(Protocol):
         ...
 
 
-class Task(ABC):
+class Task(SoftTargets, ABC):
     """One kind of problem: columns, preprocessing, head, loss, metrics, decoding.
 
     A task object is fitted to one dataset's labels by `fit`, and is restored from `state` by `from_state`.

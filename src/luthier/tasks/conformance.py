@@ -212,6 +212,28 @@ def check_gradient(case: Case) -> None:
             _require(bool(torch.allclose(slopes, slope)), "the gradient is not the derivative of the loss")
 
 
+def check_soft_loss(case: Case) -> None:
+    """Another network's outputs can be laid out as logits, and cost nothing where they are said again."""
+    task = case.fitted()
+    batch = case.encoded(task).batch(np.arange(len(case.test)))
+    logits = _logits(task, batch, seed=5)
+    outputs = task.outputs(logits, batch)
+    said = task.laid_out(outputs, batch.targets)
+    _require(said.shape == logits.shape, "outputs are not laid out as logits")
+    _same_all(task.outputs(said, batch), outputs, "what is laid out is cut to other outputs")
+    for temperature in (1.0, 3.0):
+        again = task.soft_loss(logits, said, temperature=temperature)
+        _require(again.shape == (len(case.test),), "the soft loss is not (batch,)")
+        _require(bool(torch.allclose(again, torch.zeros_like(again), atol=1e-5)), "the same answer costs")
+        other = _logits(task, batch, seed=6).requires_grad_()
+        loss = task.soft_loss(other, said, temperature=temperature)
+        _require(bool((loss > 0).all()), "another answer costs nothing")
+        (slope,) = torch.autograd.grad(loss.sum(), other)
+        _require(bool(torch.isfinite(slope).all()), "the gradient of the soft loss is not finite")
+        nearer = task.soft_loss((other - 1e-2 * slope).detach(), said, temperature=temperature)
+        _require(bool((nearer <= loss).all()), "the gradient does not lead to the other's answer")
+
+
 def check_statistics_add_up(case: Case) -> None:
     """Sums of statistics rows give the metrics; an example's row does not depend on the others."""
     task = case.fitted()
@@ -325,6 +347,7 @@ CHECKS: list[Callable[[Case], None]] = [
     check_batch_equals_alone,
     check_loss,
     check_gradient,
+    check_soft_loss,
     check_statistics_add_up,
     check_scores_are_those_of_the_metrics,
     check_right_scores_best,
