@@ -80,7 +80,7 @@ def test_there_are_as_many_networks_as_time_and_disk_allow(
     ways, parts, selecting, _ = make()._plan(BEST, 20.0)
     assert (ways, parts, selecting) == (["greedy"], 5, 5.0)
     ways, parts, _, _ = make()._plan(BEST, 4.0)
-    assert ways == [] and parts == 0 and "does not suffice" in said[-1]
+    assert ways == [] and parts == 1 and "does not suffice" in said[-1]
     usage = SimpleNamespace(free=8 * 2**20)
     monkeypatch.setattr(combine.shutil, "disk_usage", lambda place: usage)
     assert make()._plan(BEST, 200.0)[1] == 3

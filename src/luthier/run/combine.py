@@ -255,9 +255,11 @@ class Combiner:
         metric = self.engine.task.metric.replace("_", " ")
         for each in weighed:
             low, high = each.gain.interval
+            count = len(each.candidate.parts)
+            networks = f"{count} networks" if count > 1 else "one network"
             self.say(
-                f"{each.candidate.name}: {len(each.candidate.parts)} networks, {metric} better by "
-                f"{each.gain.gain:+.4f} ({low:+.4f} to {high:+.4f}) on validation rows left out, "
+                f"{each.candidate.name}: {networks}, {metric} better by {each.gain.gain:+.4f} "
+                f"({low:+.4f} to {high:+.4f}) on validation rows left out, "
                 f"{each.cost:.1f} times the time at inference."
             )
         if chosen is not None:
