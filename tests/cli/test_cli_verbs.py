@@ -120,7 +120,7 @@ EVERY = {
     "strategy": "grid", "space": "space.yaml", "out": "runs/x", "name": "x",
     "seed": 3, "validation": 0.1, "test": 0.3,
     "objectives": ["score", "latency"], "constraints": ["latency < 20 ms", "size < 1 GB"],
-    "baselines": ["majority", "probe"], "keep": 2, "store": "sqlite:///s.sqlite",
+    "baselines": ["majority", "probe"], "keep": 2, "ensemble": "greedy", "store": "sqlite:///s.sqlite",
     "slices": ["source", "year"], "device": "cpu", "threads": 2, "stack": 4,
 }  # fmt: skip
 

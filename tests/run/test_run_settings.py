@@ -57,7 +57,7 @@ def test_a_budget_can_be_added_to():
 
 def test_defaults():
     settings = Settings()
-    assert settings.budget_seconds == 900 and settings.strategy == "auto" and settings.keep == 3
+    assert settings.budget_seconds == 900 and settings.strategy == "auto" and settings.keep is None
     assert (
         settings.baselines == ["majority", "classical", "probe", "neighbours", "scratch"]
         and settings.hints == {}

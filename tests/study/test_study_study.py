@@ -27,6 +27,19 @@ def test_it_ends_after_so_many_trials_and_keeps_the_best(tmp_path: Path) -> None
     assert len({order.seed for order in engine.trained}) == 6
 
 
+@pytest.mark.parametrize(("size", "expected"), [(2**31, 3), (2**29, 4), (1, 16)])
+def test_without_a_number_as_many_are_kept_as_fit(tmp_path: Path, size: int, expected: int) -> None:
+    engine = Engine([0.0])
+    engine.checkpoints.size = lambda trial: size
+    study = make(tmp_path, engine, trials=20, keep=None)
+    study.run(nothing_held_back)
+    best = [found.trial for found in study.ranked[:expected]]
+    assert len(engine.keeping) == expected and engine.keeping == set(best)
+    assert study.best is not None
+    study.settle(study.ranked[2])
+    assert engine.keeping == set(best)
+
+
 def test_the_budget_is_kept_and_epochs_are_made_to_fit(tmp_path: Path) -> None:
     engine = Engine([0.0])
     study = make(tmp_path, engine, budget=12.0)

@@ -24,6 +24,7 @@ WIDE = 160  # columns where nobody looks at a screen: lines in files and pipes a
 
 FILES = {
     "model": "the model, for from_pretrained",
+    "single": "the best single model, for from_pretrained",
     "model/README.md": "its model card",
     "report.html": "the report; opens in a browser",
     "trials.csv": "every trial: settings, score, cost",
@@ -126,6 +127,8 @@ def print_result(result: Result) -> None:
     out.print()
     out.print(f"{folder}/", style="bold")
     for name, meaning in FILES.items():
+        if name == "model" and (folder / name / "ensemble.json").exists():
+            meaning = "the ensemble; each network of it in parts/, for from_pretrained"
         if (folder / name).exists():
             out.print(f"  {name:<16} {meaning}")
     out.print()
@@ -227,12 +230,29 @@ def _facts(summary: Mapping[str, Any]) -> list[str]:
     lines = []
     chosen = ", ".join(text(summary[key]) for key in ("model", "recipe") if summary.get(key))
     if chosen:
-        lines.append(f"chosen: {chosen}")
+        lines.append(f"{'best trial' if summary.get('ensemble') else 'chosen'}: {chosen}")
+    if summary.get("ensemble"):
+        lines.append(_ensemble(summary["ensemble"]))
     if summary.get("trials") is not None:
         failed = f", {summary['failed']} failed" if summary.get("failed") else ""
         spent = f" in {format_duration(summary['spent'])}" if summary.get("spent") is not None else ""
         lines.append(f"trials: {summary['trials']}{failed}{spent}")
     return lines
+
+
+def _ensemble(shipped: Mapping[str, Any]) -> str:
+    """What the ensemble is, what it gains and what it costs."""
+    parts = len(shipped["parts"])
+    what = f"{parts} networks" if parts > 1 else "one network"
+    line = f"ensemble: {shipped['name']}, {what}, {shipped['cost']:.1f} times the time at inference"
+    for place, gain, interval in (
+        ("validation rows left out", "gain", "interval"),
+        ("test", "test_gain", "test_interval"),
+    ):
+        if shipped.get(gain) is not None and None not in shipped[interval]:
+            low, high = shipped[interval]
+            line += f"; {shipped[gain]:+.3f} ({low:+.3f} to {high:+.3f}) on {place}"
+    return f"{line}, against the best trial"
 
 
 def _range(low: float, high: float) -> str:

@@ -79,7 +79,18 @@ def tune(
         ),
     ] = None,
     slice_: o.Slice = None,
-    keep: Annotated[int | None, typer.Option(help="Trials whose checkpoints are kept (3).")] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(help="Trials whose checkpoints are kept; as many as fit 2 GiB, 3 to 16, if not given."),
+    ] = None,
+    ensemble: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How trials are combined: none, greedy, stacking; auto (the default) ships one only "
+            "where it gains more than chance would.",
+        ),
+    ] = None,
     store: Annotated[str | None, typer.Option(help="Database URL of the study.")] = None,
     device: o.Device = None,
     threads: o.Threads = None,
@@ -95,7 +106,7 @@ def tune(
         data, column, task=task, target=target, group=group, split_column=split_column, model=model,
         budget=budget, trials=trials, repeats=repeats, folds=folds, holdouts=holdouts, strategy=strategy,
         space=space, out=out, name=name, seed=seed, validation=validation, test=test, drop_leaks=drop_leaks,
-        baselines=baseline, slices=slice_, keep=keep, store=store, objectives=objective,
+        baselines=baseline, slices=slice_, keep=keep, ensemble=ensemble, store=store, objectives=objective,
         constraints=constraint, device=device, threads=threads, stack=stack,
     )  # fmt: skip
     from luthier.cli.output import print_result

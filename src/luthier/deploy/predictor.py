@@ -1,4 +1,5 @@
-"""A saved model with its task: turns inputs into predictions, reading nothing but the model's own folder."""
+"""A saved model or ensemble with its task: turns inputs into predictions, reading nothing but its own
+folder."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ import pandas as pd
 from luthier.data.dataset import number_rows
 from luthier.engine.forward import predict
 from luthier.engine.precision import choose_device
+from luthier.ensemble import saved as ensembles
+from luthier.ensemble.saved import SavedEnsemble
 from luthier.errors import DataError
 from luthier.models.saved import SavedModel, load
 from luthier.tasks import registry as tasks
@@ -18,27 +21,28 @@ from luthier.tasks.base import Task
 
 
 class Predictor:
-    """Predicts with a saved model.
+    """Predicts with a saved model, or with several that are combined.
 
     Args:
-        saved: The model, its processor and its recipe.
+        saved: The model, its processor and its recipe; or an ensemble of such.
         task: Fitted, as it was in training.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
     """
 
-    def __init__(self, saved: SavedModel, task: Task, device: str = "auto") -> None:
+    def __init__(self, saved: SavedModel | SavedEnsemble, task: Task, device: str = "auto") -> None:
         self.saved = saved
         self.task = task
         self.device = choose_device(device)
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> Predictor:
-        """Loads what `models.saved.save` wrote, after checking it against its own checksums.
+        """Loads what `models.saved.save` or `ensemble.saved.save` wrote, after checking it against its own
+        checksums.
 
         Raises:
-            RunError: The folder holds no such model, or files were changed.
+            ModelError: The folder holds no such model, or files were changed.
         """
-        saved = load(folder)
+        saved = ensembles.load(folder) if ensembles.is_ensemble(folder) else load(folder)
         state = saved.task_state
         return cls(saved, tasks.get(state["task"]).from_state(state), device)
 
@@ -48,12 +52,14 @@ class Predictor:
         return self.saved.temperature
 
     def outputs(self, frame: pd.DataFrame, root: str | Path = ".") -> list[np.ndarray]:
-        """Outputs for rows, in their order, in float32.
+        """Outputs for rows, in their order.
 
         Args:
             frame: Has the task's input column; a target column is not needed.
             root: Folder that relative file names in the frame start at.
         """
+        if isinstance(self.saved, SavedEnsemble):
+            return self.saved.outputs(self.task, frame, self.device, root)
         recipe = self.saved.recipe
         examples = self.task.encode(
             frame,

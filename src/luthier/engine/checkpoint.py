@@ -74,6 +74,11 @@ class Checkpoints:
         """Whether a trial's weights are there."""
         return self.path(trial).is_file()
 
+    def size(self, trial: int) -> int:
+        """Bytes that a trial's weights take on disk; 0 where they are not there."""
+        path = self.path(trial)
+        return path.stat().st_size if path.is_file() else 0
+
     def load(self, trial: int) -> dict[str, torch.Tensor]:
         """A trial's weights.
 

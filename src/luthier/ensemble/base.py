@@ -6,7 +6,7 @@ How parts are chosen or trained lives in one file a way; how an ensemble is stor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -95,6 +95,9 @@ class Candidate:
         validation: Its outputs on the validation split.
         seconds: What making it took.
         note: What a reader should know.
+        refit: Outputs on all n validation rows of what would have been made of the same networks, had each
+            row been there as often as (n,) counts say; None where nothing is fitted to validation rows after
+            training. By it the gain is judged on rows that it was not fitted to.
     """
 
     name: str
@@ -103,3 +106,4 @@ class Candidate:
     validation: list[np.ndarray]
     seconds: float = 0.0
     note: str = ""
+    refit: Callable[[np.ndarray], list[np.ndarray]] | None = None

@@ -46,10 +46,17 @@ def group_sums(statistics: np.ndarray, groups: Any | None) -> np.ndarray:
     statistics = np.asarray(statistics, dtype=np.float64)
     if groups is None:
         return statistics
-    _, codes = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+    codes = unit_codes(len(statistics), groups)
     sums = np.zeros((int(codes.max(initial=-1)) + 1, statistics.shape[1]))
     np.add.at(sums, codes, statistics)
     return sums
+
+
+def unit_codes(rows: int, groups: Any | None) -> np.ndarray:
+    """(rows,) the unit that each row belongs to, numbered from 0: its group's, or its own."""
+    if groups is None:
+        return np.arange(rows)
+    return np.unique(np.asarray(groups).astype(str), return_inverse=True)[1].reshape(-1)
 
 
 def resampled_totals(statistics: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:

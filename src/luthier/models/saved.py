@@ -153,7 +153,7 @@ def save(
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
         _verify(expected, inputs, plain, source, partial, form)
-        _put(partial, directory)
+        put(partial, directory)
     except (OSError, SafetensorError) as error:
         raise RunError(f"The model cannot be saved to '{directory}': {error}.") from error
     finally:
@@ -267,7 +267,8 @@ def _digests(directory: Path) -> dict[str, str]:
     return {path.relative_to(directory).as_posix(): weights.digest(path) for path in files}
 
 
-def _put(partial: Path, directory: Path) -> None:
+def put(partial: Path, directory: Path) -> None:
+    """Puts a directory that is complete in its place, where another may be."""
     old = directory.parent / f".{directory.name}.old-{os.getpid()}"
     if directory.exists():
         directory.rename(old)

@@ -43,7 +43,8 @@ class Options(TypedDict, total=False):
     out: str | Path | None
     name: str | None
     store: str | None
-    keep: int
+    keep: int | None
+    ensemble: str
     baselines: list[Baseline]
     slices: str | list[str]
     device: Device

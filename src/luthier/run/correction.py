@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from luthier.engine.engine import Engine
+from luthier.ensemble.choice import Weighed
 from luthier.evaluate.selection import Selection, corrected, stacked
 from luthier.study.study import Finished
 
@@ -50,3 +52,18 @@ def selection(
         told.interval = (low, high) if task.maximize else (high, low)
         told.groups = None if groups is None else len(set(np.asarray(groups).astype(str)))
     return told
+
+
+def selection_of(chosen: Weighed, single: Selection, *, maximize: bool) -> Selection:
+    """The same of an ensemble, which was fitted to these rows, too.
+
+    Args:
+        chosen: The ensemble, with what it says of rows that it was not fitted to.
+        single: That of the best trial.
+        maximize: Whether more of the metric is better.
+    """
+    sign, (low, high) = 1 if maximize else -1, chosen.gain.expected_interval
+    ends = (low, high) if maximize else (-high, -low)
+    return replace(
+        single, validation=sign * chosen.score, expected=sign * chosen.gain.expected, interval=ends
+    )

@@ -25,6 +25,7 @@ class RunFolder:
         self.path = Path(path)
         self.manifest = self.path / MANIFEST
         self.model = self.path / "model"
+        self.single = self.path / "single"
         self.checkpoints = self.path / "checkpoints"
         self.outputs = self.path / "outputs"
         self.database = self.path / "study.sqlite"

@@ -26,6 +26,7 @@ from luthier.run.finalists import MOST
 from luthier.run.settings import Settings
 from luthier.search.defaults import default_space
 from luthier.space import Space
+from luthier.study.study import KEEP_BYTES, KEEP_LEAST, KEEP_MOST
 from luthier.tasks import registry as tasks
 from luthier.tasks.base import Columns, Task
 
@@ -232,7 +233,15 @@ def search_space(prepared: Prepared, given: Space | None, names: list[str]) -> S
 def bytes_needed(settings: Settings, prepared: Prepared) -> int:
     """Bytes a run may take on disk: checkpoints, the saved model beside an older one, report and tables."""
     largest = max(sum(file.stat().st_size for file in source.weights) for source in prepared.sources.values())
-    kept = max(settings.keep, 0 if settings.repeats == 1 else MOST)
+    kept = 0 if settings.repeats == 1 else MOST
+    if settings.keep is None:
+        # As many as fit, of which each is at most as large as its model.
+        kept = max(kept, KEEP_LEAST, min(KEEP_MOST, -(-KEEP_BYTES // max(1, largest))))
+    else:
+        kept = max(kept, settings.keep)
+    # The least that an ensemble adds: a second network, and the best single one beside them. More are
+    # combined only where there is room.
+    kept += 0 if settings.ensemble == "none" else 2
     # With several objectives the trials on the front are kept too: one a structure, at most.
     kept += len(prepared.sources) if settings.objectives else 0
     return (kept + 3) * largest + 50 * 2**20

@@ -1,4 +1,4 @@
-"""Proof: the winner is saved, loaded back, and judged once on the test split, beside what it must beat."""
+"""Proof: what is shipped is loaded back and judged once on the test split, beside what it must beat."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from luthier.data.leaks import seen_before
 from luthier.deploy.predictor import Predictor
 from luthier.engine.engine import Engine
 from luthier.engine.inputs import Split
+from luthier.ensemble.base import Outputs, Part
+from luthier.ensemble.saved import SavedEnsemble
 from luthier.evaluate import baselines as simple
 from luthier.evaluate.baselines import Baseline
-from luthier.evaluate.calibration import fit_temperature
+from luthier.evaluate.combined import Combined
 from luthier.evaluate.evaluation import Evaluation, evaluate
+from luthier.evaluate.intervals import paired_difference
 from luthier.evaluate.leaks import without
 from luthier.evaluate.worth import worth
-from luthier.models.forms import SavedForm
-from luthier.models.heads import last_linear
-from luthier.models.network import Network
-from luthier.models.saved import save
 from luthier.recipe import Recipe
 from luthier.run.baselines import Trained, nearest, probe_recipe, scratch, scratch_recipe
+from luthier.run.combine import Tried
 from luthier.run.folder import RunFolder, write_text
 from luthier.run.prepare import Prepared
 from luthier.run.suspects import SHOWN, suspects
@@ -33,6 +33,8 @@ from luthier.study.study import Finished
 
 # The share of the budget that the from-scratch baseline may take; it gets as many epochs as fit.
 SCRATCH_SHARE = 0.2
+# Rows for which an ensemble, read back, must say what its networks say.
+REPEATED = 16
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ class Judged:
         evaluation: Without baselines until they were compared.
         outputs: Its answers on the test split.
         targets: The true ones.
+        parts: What single networks say there, by the trial they are from: the best one, and those of an
+            ensemble that is shipped.
     """
 
     best: Finished
     evaluation: Evaluation
     outputs: list[np.ndarray]
     targets: list[np.ndarray]
+    parts: dict[int, Outputs]
 
 
 class _Against(TypedDict):
@@ -61,12 +66,12 @@ class _Against(TypedDict):
 
 
 class Prover:
-    """Saves and judges the winner of one run.
+    """Judges what a run ships.
 
     Args:
         prepared: The data and task.
         engine: Trains and runs networks.
-        folder: Where the model goes.
+        folder: Where the model is.
     """
 
     def __init__(self, prepared: Prepared, engine: Engine, folder: RunFolder) -> None:
@@ -76,59 +81,26 @@ class Prover:
         self.task = prepared.task
         self.frame = prepared.dataset.splits["test"]
         self.groups = prepared.groups("test")
-        self._validation: tuple[int, list[np.ndarray]] | None = None
-        self._temperature = 1.0
 
-    def save(self, best: Finished, say: Callable[[str], None] = lambda message: None) -> SavedForm:
-        """Writes the winner, with its temperature, as a directory that loads without Luthier.
-
-        Args:
-            best: The winner.
-            say: Told where no temperature can be part of it.
-        """
-        source = self.engine.sources[best.recipe.model]
-        network = self.engine.network(best.recipe, best.seed, trial=best.trial)
-        temperature = fit_temperature(
-            self.task, self.validation_outputs(best, network), self.engine.inputs.targets("validation")
-        )
-        if temperature != 1.0 and last_linear(network.head) is None:
-            say(
-                f"The head ends in no linear layer, so that the temperature {temperature:.2f} cannot be part "
-                "of the saved model: its probabilities are left as they are."
-            )
-            temperature = 1.0
-        self._temperature = temperature
-        return save(
-            network,
-            source,
-            self.engine.inputs.processor(source),
-            best.recipe,
-            self.folder.model,
-            task_state={"task": self.task.name, **self.task.state()},
-            auto_class=self.task.auto_class,
-            problem_type=self.task.problem_type,
-            labels=self.task.label_names,
-            peft_type=self.task.peft_type,
-            temperature=temperature,
-        )
-
-    def validation_outputs(self, best: Finished, network: Network | None = None) -> list[np.ndarray]:
-        """What a trial says of the validation rows: as it was kept, or by a pass over them."""
-        if self._validation is None or self._validation[0] != best.trial:
-            kept = None if self.engine.kept is None or best.trial < 0 else self.engine.kept.load(best.trial)
-            if kept is None or len(kept) != len(self.engine.inputs.targets("validation")):
-                network = network or self.engine.network(best.recipe, best.seed, trial=best.trial)
-                source = self.engine.sources[best.recipe.model]
-                split = self.engine.inputs.split("validation", source, best.recipe)
-                kept = self.engine.outputs(network, best.recipe, split)
-            self._validation = best.trial, kept
-        return self._validation[1]
-
-    def judge(self, best: Finished) -> Judged:
+    def judge(self, best: Finished, tried: Tried | None = None) -> Judged:
         """One evaluation on the test split, of the model as it was saved; its answers are kept."""
         started = time.perf_counter()
+        chosen = None if tried is None else tried.chosen
         predictor = Predictor.load(self.folder.model, str(self.engine.device))
-        outputs = predictor.outputs(self.frame, self.prepared.dataset.root)
+        root = self.prepared.dataset.root
+        parts: dict[int, Outputs] = {}
+        if isinstance(predictor.saved, SavedEnsemble):
+            ensemble = predictor.saved
+            said = ensemble.part_outputs(self.task, self.frame, predictor.device, root)
+            parts |= dict(zip(ensemble.trials, said, strict=True))
+            outputs = ensemble.combined(self.task, said)
+        else:
+            outputs = predictor.outputs(self.frame, root)
+            trial = best.trial if chosen is None else chosen.candidate.parts[0].trial
+            parts[trial] = _plain(outputs, predictor)
+        if best.trial not in parts:
+            single = Predictor.load(self.folder.single, str(self.engine.device))
+            parts[best.trial] = _plain(single.outputs(self.frame, root), single)
         targets = self.task.targets(self.frame)
         seed = self.prepared.settings.seed
         evaluation = evaluate(
@@ -139,12 +111,69 @@ class Prover:
         evaluation.leaked = without(self.task, outputs, targets, self._seen(), groups=self.groups, seed=seed)
         evaluation.seconds = time.perf_counter() - started
         self._keep_predictions(outputs)
-        return Judged(best, evaluation, outputs, targets)
+        return Judged(best, evaluation, outputs, targets, parts)
+
+    def combined(self, judged: Judged, tried: Tried, left: Callable[[], float]) -> list[Combined]:
+        """Every ensemble that was tried beside the single model, also on the test split.
+
+        What each network says there is computed once for all ensembles.
+
+        Args:
+            judged: The evaluated model, with what its networks say.
+            tried: The candidates.
+            left: Asked before each further network for the seconds that are left; without any, the ensembles
+                that want it are told of without a test value.
+        """
+        rows = []
+        for weighed in tried.weighed:
+            candidate, gain = weighed.candidate, weighed.gain
+            weights = getattr(candidate.combination, "weights", ())
+            shares = weights if len(weights) == len(candidate.parts) else [1.0] * len(candidate.parts)
+            row = Combined(
+                candidate.name,
+                [(part.trial, float(share)) for part, share in zip(candidate.parts, shares, strict=True)],
+                validation=weighed.score if self.task.maximize else -weighed.score,
+                gain=gain.gain,
+                interval=gain.interval,
+                cost=weighed.cost,
+                chosen=weighed is tried.chosen,
+                seconds=candidate.seconds,
+                note=candidate.note,
+            )
+            if (said := self._said(judged, candidate.parts, left)) is not None:
+                outputs = judged.outputs if row.chosen else candidate.combination.outputs(self.task, said)
+                self._test(row, outputs, judged)
+            rows.append(row)
+        return rows
+
+    def _said(self, judged: Judged, parts: list[Part], left: Callable[[], float]) -> list[Outputs] | None:
+        """What each of some networks says of the test rows; None where time does not suffice."""
+        for part in parts:
+            if part.trial not in judged.parts:
+                if left() <= 0:
+                    return None
+                source = self.engine.sources[part.recipe.model]
+                split = Split(self.engine.inputs.encode(self.frame, source, part.recipe), judged.targets)
+                network = self.engine.network(part.recipe, part.seed, trial=part.trial)
+                judged.parts[part.trial] = self.engine.outputs(network, part.recipe, split)
+        return [judged.parts[part.trial] for part in parts]
+
+    def _test(self, row: Combined, outputs: Outputs, judged: Judged) -> None:
+        """Gives a row what the test split says of it."""
+        single = self.task.score_statistics(judged.parts[judged.best.trial], judged.targets)
+        own = self.task.score_statistics(outputs, judged.targets)
+        score = float(self.task.scores(own.sum(axis=0)[None])[0])
+        row.test = score if self.task.maximize else -score
+        row.test_gain, row.test_interval = paired_difference(
+            own, single, lambda totals: float(self.task.scores(totals[None])[0]), groups=self.groups,
+            seed=self.prepared.settings.seed,
+        )  # fmt: skip
 
     def compare(
         self,
         judged: Judged,
         *,
+        validation: list[np.ndarray],
         probe: Trained | None,
         usual: Recipe,
         scratch_seconds: Callable[[], float],
@@ -158,6 +187,7 @@ class Prover:
 
         Args:
             judged: The evaluated model; its evaluation is given the baselines.
+            validation: What it says of the validation rows.
             probe: The trained probe baseline, if wanted.
             usual: A recipe for the whole network, for training from scratch where only a head was chosen.
             scratch_seconds: Asked, when all else is done, for the time that training from scratch may take.
@@ -182,7 +212,8 @@ class Prover:
         if "neighbours" in settings.baselines and halt() is None:
             found.append(self._nearest(judged, probe, about, say))
         if halt() is None:
-            self._doubt_labels(judged, probe, say)
+            say("Looking for labels that are likely mistakes")
+            self._doubt_labels(judged, validation, probe)
         if (seconds := scratch_seconds()) > 0:
             say("Baseline: the same recipe from random weights")
             recipe, seed = scratch_recipe(judged.best.recipe, usual), judged.best.seed
@@ -211,11 +242,8 @@ class Prover:
             time.perf_counter() - started, note, kind="neighbours", **about,
         )  # fmt: skip
 
-    def _doubt_labels(self, judged: Judged, probe: Trained | None, say: Callable[[str], None]) -> None:
+    def _doubt_labels(self, judged: Judged, validation: list[np.ndarray], probe: Trained | None) -> None:
         """Looks for labels that are likely wrong, and writes all of them down."""
-        say("Looking for labels that are likely mistakes")
-        # As sure as the saved model is of the test rows.
-        validation = [row / self._temperature for row in self.validation_outputs(judged.best)]
         outputs = {"test": judged.outputs, "validation": validation}
         recipe = None if probe is None else probe.recipe
         found = suspects(self.prepared, self.engine, outputs, judged.targets, recipe)
@@ -255,3 +283,8 @@ class Prover:
         shown.insert(0, "row", self.frame["__row__"])
         table = pd.concat([shown, truth.rename("truth").reset_index(drop=True), answers], axis=1)
         write_text(self.folder.predictions, table.to_csv(index=False))
+
+
+def _plain(outputs: Outputs, predictor: Predictor) -> list[np.ndarray]:
+    """What a saved network says without its temperature, as ensembles weigh it."""
+    return [row * predictor.temperature for row in outputs]

@@ -65,8 +65,12 @@ class Result:
 
     @property
     def model(self) -> Any:
-        """The transformers model, or the body alone where its head is of no transformers class."""
-        return self.predictor.saved.model
+        """The transformers model, or the body alone where its head is of no transformers class.
+
+        Of an ensemble, the ensemble: its networks are plain models in ``model/parts/``.
+        """
+        saved = self.predictor.saved
+        return getattr(saved, "model", saved)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -175,6 +179,7 @@ class Result:
             "recipe": Recipe.parse(best["recipe"]).describe(),
             "validation": best["score"],
             "evaluation": json.loads(self.paths.evaluation.read_text(encoding="utf-8")),
+            "ensemble": self.manifest.get("ensemble"),
             "trials": len(trials),
             "failed": int((trials["status"] == "failed").sum()),
             "spent": self.manifest["spent"],

@@ -128,7 +128,17 @@ class Settings(BaseModel):
     out: Text | None = Field(None, description="Run folder, new or empty; None: runs/<name>-<time>.")
     name: str | None = Field(None, min_length=1, description="Name of the run; None: the data set's.")
     store: str | None = Field(None, description="Database URL of the study; None: a file in the run folder.")
-    keep: int = Field(3, ge=1, description="Trials whose checkpoints are kept, the best ones.")
+    keep: int | None = Field(
+        None,
+        ge=1,
+        description="Trials whose checkpoints are kept, the best ones; None: as many as fit 2 GiB, at least "
+        "3 and at most 16.",
+    )
+    ensemble: str = Field(
+        "auto",
+        description="How trials are combined: none, greedy, stacking, ...; auto: whatever gains more than "
+        "chance would, or none.",
+    )
     baselines: list[Baseline] = Field(
         default_factory=lambda: list(BASELINES),
         description="What the result is compared with.",

@@ -13,13 +13,14 @@ from typing import Any
 from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.engine import Engine
 from luthier.engine.kept import KeptOutputs
-from luthier.errors import RunError
+from luthier.errors import LuthierError, RunError
 from luthier.evaluate.resampling import Way
 from luthier.recipe import Recipe
 from luthier.report import card, html
 from luthier.run import tell
 from luthier.run.baselines import Trained, probe, scratch_recipe
-from luthier.run.correction import selection
+from luthier.run.combine import Combiner, Tried
+from luthier.run.correction import selection, selection_of
 from luthier.run.finalists import MOST, Finalists
 from luthier.run.folder import RunFolder, write_text
 from luthier.run.folds import DEFAULT, FEW, Folds
@@ -34,6 +35,7 @@ from luthier.run.progress import Progress
 from luthier.run.prove import SCRATCH_SHARE, Prover
 from luthier.run.rank import rank
 from luthier.run.result import Result
+from luthier.run.ship import Shipped, ship
 from luthier.run.suspects import allowed
 from luthier.run.verdicts import looking_seconds, verdicts
 from luthier.space import Space
@@ -90,12 +92,15 @@ class Run:
             with self._stage("Ranking models by probes" if len(self.goals.models) > 1 else "Baselines"):
                 names = self._first_look(engine)
             with self._stage("Searching"):
-                finalists = self._search(engine, names, interrupt)
+                finalists, combiner = self._search(engine, names, interrupt)
             with self._stage("Choosing the winner"):
                 finalists.repeat()
                 best = finalists.choose() or self._fallback()
+            with self._stage("Combining"):
+                tried = combiner.combine(best)
             with self._stage("Proving on the test split"):
-                self._prove(engine, best, finalists, interrupt)
+                self._prove(engine, best, tried, finalists, interrupt)
+                combiner.discard(tried)
         result = Result.load(self.folder.path)
         self.watch.finished(result)
         if missed := self.goals.objectives.missed(best.score):
@@ -128,7 +133,7 @@ class Run:
                 self.watch.note(f"A linear head on frozen features: validation {task.metric} {value:.3f}.")
         return names
 
-    def _search(self, engine: Engine, names: list[str], interrupt: Interrupt) -> Finalists:
+    def _search(self, engine: Engine, names: list[str], interrupt: Interrupt) -> tuple[Finalists, Combiner]:
         settings = self.prepared.settings
         space = search_space(self.prepared, self.space, names)
         self.manifest["searched"] = space.to_dict()
@@ -154,9 +159,18 @@ class Run:
         said = study.strategy.notes()
         for message in said:
             self.watch.note(message)
+
+        def closing(best: Finished | None) -> float:
+            return self._closing_seconds(engine) + self._scratch_seconds(engine, best)
+
+        combiner = Combiner(
+            study, engine, name=settings.ensemble, groups=self.prepared.groups("validation"), rest=closing,
+            rows=len(self.prepared.dataset.splits["test"]), place=self.folder.path, seed=settings.seed,
+            say=self.watch.note,
+        )  # fmt: skip
         finalists = Finalists(
             study, engine, repeats=settings.repeats, groups=self.prepared.groups("validation"),
-            rest=lambda best: self._closing_seconds(engine) + self._scratch_seconds(engine, best),
+            rest=lambda best: closing(best) + combiner.hold_back(best),
             typical=space.default(), seed=settings.seed, say=self.watch.note, part=self._part(engine),
         )  # fmt: skip
         study.run(finalists.hold_back)
@@ -164,7 +178,7 @@ class Run:
         for message in study.strategy.notes():
             if message not in said:
                 self.watch.note(message)
-        return finalists
+        return finalists, combiner
 
     def _part(self, engine: Engine) -> Callable[[], Folds] | None:
         """How rows are parted to cross-validate finalists: as asked, or in folds where they are few."""
@@ -229,20 +243,26 @@ class Run:
         """A recipe known to do well for all of a model: the centre of its default space."""
         return search_space(self.prepared, None, [model]).default()
 
-    def _prove(self, engine: Engine, best: Finished, finalists: Finalists, interrupt: Interrupt) -> None:
+    def _prove(
+        self, engine: Engine, best: Finished, tried: Tried, finalists: Finalists, interrupt: Interrupt
+    ) -> None:
         """Saves, judges and tells. An interrupted run skips what would have to be computed for it."""
         task = engine.task
         prover = Prover(self.prepared, engine, self.folder)
-        form = prover.save(best, self.watch.note)
+        shipped = self._ship(engine, best, tried)
         stopped = interrupt.reason() is not None
 
-        def scratch_seconds() -> float:
-            room = self.clock.total - self.clock.spent - self._closing_seconds(engine)
-            return 0.0 if stopped else min(self._scratch_seconds(engine, best), room)
+        def seconds_left() -> float:
+            return 0.0 if stopped else self.clock.total - self.clock.spent - self._closing_seconds(engine)
 
-        judged = prover.judge(best)
+        def scratch_seconds() -> float:
+            return min(self._scratch_seconds(engine, best), seconds_left())
+
+        judged = prover.judge(best, tried)
+        judged.evaluation.combined = prover.combined(judged, tried, seconds_left)
         prover.compare(
             judged,
+            validation=shipped.validation,
             probe=self.probe,
             usual=self._usual(best.recipe.model),
             scratch_seconds=scratch_seconds,
@@ -256,7 +276,9 @@ class Run:
             engine, finalists.study.ranked, best, groups=self.prepared.groups("validation"),
             seed=self.prepared.settings.seed,
         )  # fmt: skip
-        if finalists.crossed is not None and best.trial in finalists.crossed.found:
+        if tried.chosen is not None:
+            evaluation.selection = selection_of(tried.chosen, evaluation.selection, maximize=task.maximize)
+        elif finalists.crossed is not None and best.trial in finalists.crossed.found:
             evaluation.cross_validation = finalists.crossed.told(best.trial)
         trials, epochs = self.store.trials(self.run), self.store.epochs(self.run)
         trials = self.goals.table(trials, self.store.recipes(self.run), finalists.study.finished)
@@ -275,7 +297,7 @@ class Run:
             self.manifest["name"], str(self.folder.path), status, stages, self.clock.total, self.clock.spent,
             finalists.how,
         )  # fmt: skip
-        story = tell.gather(self.prepared, engine, best, form, evaluation, trials, epochs, told)
+        story = tell.gather(self.prepared, engine, best, shipped.form, evaluation, trials, epochs, told)
         story.axes = self.goals.axes
         write_text(self.folder.report, html.render(story))
         write_text(self.folder.model / "README.md", card.render(story))
@@ -296,8 +318,20 @@ class Run:
                 "repeats": best.repeats,
                 "how": finalists.how,
             },
+            "ensemble": tell.shipped(evaluation),
         }
         self.folder.write_manifest(self.manifest)
+
+    def _ship(self, engine: Engine, best: Finished, tried: Tried) -> Shipped:
+        """Saves what was chosen; the winner alone where the ensemble cannot be."""
+        try:
+            return ship(engine, self.folder, best, tried, self.watch.note)
+        except LuthierError as error:
+            if tried.chosen is None:
+                raise
+            self.watch.note(f"The ensemble cannot be saved, so the model is the best single one: {error}")
+            tried.chosen = None
+            return ship(engine, self.folder, best, tried, self.watch.note)
 
     def _time_is_up(self) -> str | None:
         return "the budget ended" if self.clock.left <= 0 else None

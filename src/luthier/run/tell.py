@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import math
 import platform
 import shlex
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pandas as pd
 import torch
 
 from luthier.engine.engine import Engine
+from luthier.ensemble.saved import EnsembleForm
 from luthier.evaluate.evaluation import Evaluation
 from luthier.evaluate.importance import importance
 from luthier.models.forms import SavedForm
@@ -37,8 +39,8 @@ class Told:
 
 
 def gather(
-    prepared: Prepared, engine: Engine, best: Finished, form: SavedForm, evaluation: Evaluation,
-    trials: pd.DataFrame, epochs: pd.DataFrame, told: Told,
+    prepared: Prepared, engine: Engine, best: Finished, form: SavedForm | EnsembleForm,
+    evaluation: Evaluation, trials: pd.DataFrame, epochs: pd.DataFrame, told: Told,
 ) -> Story:  # fmt: skip
     """The story of a run that has a judged model."""
     task, settings, dataset = prepared.task, prepared.settings, prepared.dataset
@@ -96,6 +98,23 @@ def gather(
         image_root=str(dataset.root) if task.modality == "image" else "",
         created=datetime.datetime.now().isoformat(timespec="seconds"),
     )
+
+
+def shipped(evaluation: Evaluation) -> dict[str, Any] | None:
+    """The ensemble that is the run's model, in JSON values; None where that is one trial."""
+    chosen = next((row for row in evaluation.combined if row.chosen), None)
+    if chosen is None:
+        return None
+    values = chosen.to_json()
+    return {
+        name: [_plain(part) for part in value] if isinstance(value, list | tuple) else _plain(value)
+        for name, value in values.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """None in place of what is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def majority_score(engine: Engine) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.engine.precision import choose_device, measured
+from luthier.ensemble import registry as ensembles
 from luthier.errors import RunError
 from luthier.run import tell
 from luthier.run.duration import new_budget
@@ -55,6 +56,7 @@ def tune(
     watch.stage("Looking at data and models")
     # What can be wrong is found before anything is written or trained: strategy, device, data, models, space.
     strategies.resolve(settings.strategy)
+    ensembles.resolve(settings.ensemble)
     device = choose_device(settings.device)
     set_threads(settings)
     space = None if settings.space is None else read_space(settings.space)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -33,6 +33,9 @@ SUSPECT = 2
 PATIENCE = 1000
 # Trials in a row that break a constraint before they are trained, after which the search counts as over.
 BARREN = 200
+# Where no number is given, weights are kept of as many of the best trials as fit these bytes: an ensemble can
+# only be made of what is there.
+KEEP_BYTES, KEEP_LEAST, KEEP_MOST = 2**31, 3, 16
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class Study:
         seed: Of the run; each trial's own seed follows from it and the trial's number.
         first: Recipes to train before the strategy is asked, as the first trials; it is not told of them.
         trials: Trials at most, or None.
-        keep: How many of the best trials keep their weights in the end.
+        keep: How many of the best trials keep their weights in the end; None: as many as fit `KEEP_BYTES`, at
+            least `KEEP_LEAST` and at most `KEEP_MOST`.
         hold: How many keep them as long as the search goes on, if that is more.
         room: Trials given to the engine at once, at most.
         interrupted: Gives a reason when the user wants to stop.
@@ -92,7 +96,7 @@ class Study:
         seed: int,
         first: Sequence[Recipe] = (),
         trials: int | None = None,
-        keep: int = 3,
+        keep: int | None = 3,
         hold: int = 0,
         room: int = 1,
         interrupted: Callable[[], str | None] = lambda: None,
@@ -162,8 +166,21 @@ class Study:
 
     def settle(self, chosen: Finished) -> None:
         """Keeps the weights of the chosen trial, and of the best others, as many as are to be kept."""
-        others = (found.trial for found in self.usable() if found.trial != chosen.trial)
-        self.engine.checkpoints.keep({chosen.trial, *itertools.islice(others, self.keep - 1), *self._front()})
+        first = [chosen, *(found for found in self.usable() if found.trial != chosen.trial)]
+        self.engine.checkpoints.keep({*self._fitting(first), *self._front()})
+
+    def _fitting(self, found: Iterable[Finished], least: int = 1) -> list[int]:
+        """Numbers of those of the trials, the best first, whose weights there is room for."""
+        if self.keep is not None:
+            return [each.trial for each in itertools.islice(found, max(self.keep, least))]
+        numbers: list[int] = []
+        taken = 0
+        for each in itertools.islice(found, max(KEEP_MOST, least)):
+            taken += self.engine.checkpoints.size(each.trial)
+            if taken > KEEP_BYTES and len(numbers) >= max(KEEP_LEAST, least):
+                break
+            numbers.append(each.trial)
+        return numbers
 
     def _front(self) -> list[int]:
         """Trials that no other beats in all of several objectives."""
@@ -381,11 +398,11 @@ class Study:
 
     def _tidy(self) -> None:
         """Removes the weights and outputs that there is no room for."""
-        best = itertools.islice(self.usable(), max(self.keep, self.hold))
+        best = self._fitting(self.usable(), self.hold)
         decided = self.proposals.repeats
         rivals = set() if decided is None else set(decided.finalists) | self.proposals.apart
         # Trials in training may have weights on disk already.
-        kept = {*(found.trial for found in best), *rivals, *self._front(), *self._training}
+        kept = {*best, *rivals, *self._front(), *self._training}
         self.engine.checkpoints.keep(kept)
         if self.engine.kept is not None:
             self.engine.kept.trim([*self._training, *(found.trial for found in self.ranked)])
