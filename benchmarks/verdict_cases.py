@@ -293,7 +293,7 @@ CASES: tuple[Known, ...] = (
         HEAD | {"pooling": "cls", "learning_rate": 1e-2},
     ),
     Known(
-        "underfit-biases",
+        "underfit-decay",
         ("underfitting",),
         lambda p, s: intents(480, s),
         "minilm",
