@@ -47,7 +47,7 @@ BUILT_IN: dict[str, Entry] = {
     "distil": Entry("luthier.ensemble.distil:distil", trains=True, single=True),
     "bagging": Entry("luthier.ensemble.bagging:bagging", trains=True),
     "adaboost": Entry("luthier.ensemble.adaboost:adaboost", trains=True),
-    "boosting": Entry("luthier.ensemble.boosting:boosting", trains=True),
+    "boosting": Entry("luthier.ensemble.boosting:boosting", trains=True, single=True),
     "snapshot": Entry("luthier.ensemble.snapshot:snapshot", trains=True),
 }
 
