@@ -163,7 +163,7 @@ def test_what_cannot_be_made_or_saved_leaves_the_single_model(
     def fails(*_: object) -> None:
         raise RunError("The disk is full.")
 
-    monkeypatch.setattr("luthier.run.prove.ensembles.save", fails)
+    monkeypatch.setattr("luthier.run.ship.ensembles.save", fails)
     code, out, error = luthier(*tune(tiny_model("bert"), "--ensemble", "greedy"))
     assert code == 0 and "cannot be saved, so the model is the best single one" in out + error
     assert not saved.is_ensemble("run/model") and not Path("run/single").exists()

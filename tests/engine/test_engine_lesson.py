@@ -154,7 +154,7 @@ def test_a_training_that_is_taken_forward_by_hand_is_the_engine_s(make_engine: M
     order = Order(0, recipe, recipe.epochs, 5)
     expected = curves(list(make_engine().run([order])))[0]
     engine = make_engine()
-    common, stack = engine.begin(order)
+    common, stack = engine.begin([order])
     steps: list[float] = []
     found = [stack.run_epoch(on_step=steps.append)[0] for _ in range(recipe.epochs)]
     assert [each.metrics for each in found] == expected  # type: ignore[union-attr]

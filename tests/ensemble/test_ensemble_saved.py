@@ -241,7 +241,7 @@ def test_parts_that_were_exchanged_or_changed_are_refused(shipped: Path, tmp_pat
     ("values", "words"),
     [
         ({"format": 2}, "Upgrade|does not read"),
-        ({"temperature": 2.0}, "does not read"),
+        ({"temperature": -1.0}, "does not read"),
         ({"combination": {"kind": "os:system"}}, "does not read"),
         ({"parts": [{"directory": "../../x", "sha256": "0", "trial": 0}]}, "not its own"),
         ({"parts": []}, "not its own"),

@@ -21,7 +21,7 @@ SPACE = {"learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}, "epochs": 3,
 def run(data: Any, model: Path, out: Path, **options: Any) -> luthier.Result:
     given: dict[str, Any] = {
         "budget": "10m", "trials": 3, "strategy": "random", "space": SPACE, "threads": 1,
-        "baselines": ["probe"],
+        "baselines": ["probe"], "ensemble": "none",
     } | options  # fmt: skip
     return luthier.tune(data, model=str(model), out=out, **given)
 

@@ -13,7 +13,7 @@ import luthier
 import made
 from luthier.engine.kept import KeptOutputs
 from luthier.evaluate.calibration import fit_temperature
-from luthier.run import prove
+from luthier.run import ship
 from luthier.run.progress import Silent
 
 Tiny = Callable[[str], Path]
@@ -46,7 +46,7 @@ def test_outputs_that_are_not_kept_are_made_again(
         return fitted[-1]
 
     monkeypatch.setattr(KeptOutputs, "load", lambda self, trial: None)
-    monkeypatch.setattr(prove, "fit_temperature", fit)
+    monkeypatch.setattr(ship, "fit_temperature", fit)
     result = run(made.sentences(240), tiny_model("bert"), tmp_path / "run", Told())
     assert result.predictor.temperature == fitted[0]
     assert result.evaluation.suspects is not None and "train" not in result.evaluation.suspects.found
@@ -56,8 +56,8 @@ def test_outputs_that_are_not_kept_are_made_again(
 def test_a_head_that_takes_no_temperature_is_saved_without(
     tiny_model: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prove, "fit_temperature", lambda *_: 2.0)
-    monkeypatch.setattr(prove, "last_linear", lambda head: None)
+    monkeypatch.setattr(ship, "fit_temperature", lambda *_: 2.0)
+    monkeypatch.setattr(ship, "last_linear", lambda head: None)
     told = Told()
     result = run(made.sentences(80), tiny_model("bert"), tmp_path / "run", told)
     assert result.predictor.temperature == 1.0

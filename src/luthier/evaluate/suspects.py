@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from luthier.evaluate.resampling import resamplings
 from luthier.tasks.base import Task
 
 LEAST = 20
@@ -184,7 +185,6 @@ def out_of_fold(
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -200,15 +200,14 @@ def out_of_fold(
     if len(at) < LEAST or len(np.unique(truths[at])) < 2:
         return found, "The training labels were not looked at: there are too few."
     keys = None if groups is None else np.asarray(groups).astype(str)[at]
-    split = (StratifiedKFold if keys is None else StratifiedGroupKFold)(
-        FOLDS, shuffle=True, random_state=seed
-    )
+    if keys is not None and len(np.unique(keys)) < 2:
+        return found, "The training labels were not looked at: their rows are all of one group."
+    parts = resamplings("folds", FOLDS, len(at), strata=truths[at], groups=keys, seed=seed)
     done = 0
     with warnings.catch_warnings():
-        # Classes with fewer rows than folds; and a hundred iterations are enough to tell what is odd.
-        warnings.simplefilter("ignore", UserWarning)
+        # A hundred iterations are enough to tell what is odd.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for learnt, asked in split.split(features[at], truths[at], keys):
+        for learnt, asked in parts:
             spent = time.perf_counter() - started
             if spent + spent / max(1, done) > seconds:
                 break
