@@ -160,7 +160,7 @@ def test_a_name_that_is_none_is_one_clear_error(luthier: Luthier, tiny_model: Ti
 def test_what_cannot_be_made_or_saved_leaves_the_single_model(
     luthier: Luthier, tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise RunError("The disk is full.")
 
     monkeypatch.setattr("luthier.run.ship.ensembles.save", fails)
