@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from luthier.errors import LuthierError
     from luthier.recipe import Recipe
-    from luthier.run.api import load, resume, tune
+    from luthier.run.api import export, load, resume, tune, verify
     from luthier.run.result import Result
     from luthier.run.settings import Settings
     from luthier.space import Space
 
 __version__ = "0.1.0"
 
-__all__ = ["LuthierError", "Recipe", "Result", "Settings", "Space", "__version__", "load", "resume", "tune"]
+__all__ = [
+    "LuthierError", "Recipe", "Result", "Settings", "Space", "__version__", "export", "load", "resume",
+    "tune", "verify",
+]  # fmt: skip
 
 _HOME = {
     "LuthierError": "luthier.errors",
@@ -23,9 +26,11 @@ _HOME = {
     "Result": "luthier.run.result",
     "Settings": "luthier.run.settings",
     "Space": "luthier.space",
+    "export": "luthier.run.api",
     "load": "luthier.run.api",
     "resume": "luthier.run.api",
     "tune": "luthier.run.api",
+    "verify": "luthier.run.api",
 }
 
 

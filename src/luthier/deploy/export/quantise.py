@@ -1,0 +1,111 @@
+"""int8 for CPUs by onnxruntime: dynamic for networks of linear layers, static for convolutional ones.
+
+Weights have a scale for each channel. Dynamic: each activation by its own range. Static: activations by ranges
+measured on calibration rows, as pairs of QuantizeLinear and DequantizeLinear (QDQ).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from luthier.deploy.export.base import Inputs
+from luthier.errors import ModelError
+
+
+def dynamic(source: Path, target: Path) -> None:
+    """Quantises the linear layers and embeddings of a model; no rows are needed.
+
+    Args:
+        source: A model in float32.
+        target: Where to.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _quiet(), tempfile.TemporaryDirectory() as scratch:
+        plain = _without_shapes(source, Path(scratch))
+        quantize_dynamic(
+            plain,
+            target,
+            # Gather: the table of embeddings, which is most of a small model.
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            per_channel=True,
+            # Seven bits: processors without VNNI add pairs of products in 16 bits, which eight would
+            # overflow.
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+        )
+
+
+def static(source: Path, target: Path, calibration: Sequence[Inputs]) -> None:
+    """Quantises convolutions and linear layers.
+
+    Args:
+        source: A model in float32.
+        target: Where to.
+        calibration: Batches like those the model will meet.
+
+    Raises:
+        ModelError: There is no calibration batch.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    if not calibration:
+        raise ModelError("Convolutions in int8 need rows to measure the ranges of activations on.")
+    with _quiet(), tempfile.TemporaryDirectory() as scratch:
+        plain = Path(scratch) / "model.onnx"
+        # Folds batch normalisation into the convolutions before these are rounded.
+        quant_pre_process(source, plain, skip_symbolic_shape=True)
+        quantize_static(
+            plain,
+            target,
+            _Batches(calibration),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+
+
+class _Batches:
+    """Calibration batches as onnxruntime asks for them."""
+
+    def __init__(self, batches: Sequence[Inputs]) -> None:
+        self._rest = iter(batches)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next batch; None when there is none left."""
+        batch = next(self._rest, None)
+        return None if batch is None else {name: value.numpy() for name, value in batch.items()}
+
+
+def _without_shapes(source: Path, folder: Path) -> Path:
+    """A copy without the shapes that the exporter noted, which the quantiser's own would contradict."""
+    import onnx
+
+    model = onnx.load(source)
+    del model.graph.value_info[:]
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without advice on preparing models, which is followed already."""
+    root: Any = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
