@@ -17,6 +17,7 @@ from luthier.deploy.predicts import Predicts
 from luthier.engine.batches import evaluation_batches
 from luthier.ensemble.base import Combination
 from luthier.errors import ModelError
+from luthier.models import families
 from luthier.models import processor as processors
 from luthier.models.forms import AUTO_CLASSES, SavedForm
 from luthier.models.processor import Processor
@@ -115,8 +116,9 @@ class Exported(Predicts):
         if name != "." and not any(file.startswith(f"{name}/") for file in self.manifest["files"]):
             raise ModelError(f"'{self.folder}' names a network in {name!r}, where it has no files.")
         folder = self.folder / name
-        written = Written(form, str(self.manifest["precision"]), bool(self.manifest["merge"]))
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        reader = processors.open_folder(folder, written.family.modality, config, str(folder))
+        reader = processors.open_folder(folder, families.get(form.model_type).modality, config, str(folder))
         recipe = Recipe.parse(values["recipe"])
+        precision, merge = str(self.manifest["precision"]), bool(self.manifest["merge"])
+        written = Written.of(form, recipe, reader, precision, merge)
         return OpenedNetwork(folder, written, self.target.open(folder, written), reader, recipe)

@@ -19,7 +19,9 @@ from luthier.errors import MissingExtra
 from luthier.models import families
 from luthier.models.families import Family
 from luthier.models.forms import SavedForm
+from luthier.models.processor import ImageProcessor, Processor
 from luthier.models.saved import SavedModel
+from luthier.recipe import Recipe
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -61,11 +63,21 @@ class Written:
         form: How the model it is from was saved.
         precision: As in `Job`.
         merge: As in `Job`.
+        side: Of the images that it was trained on, in pixels; None for texts.
     """
 
     form: SavedForm
     precision: str
     merge: bool = True
+    side: int | None = None
+
+    @classmethod
+    def of(
+        cls, form: SavedForm, recipe: Recipe, processor: Processor, precision: str, merge: bool = True
+    ) -> Written:
+        """For a model with its processor."""
+        side = recipe.image_size or processor.image_size if isinstance(processor, ImageProcessor) else None
+        return cls(form, precision, merge, side)
 
     @property
     def family(self) -> Family:
@@ -120,8 +132,9 @@ class ExportTarget(ABC):
     def axes(self, directory: Path, written: Written) -> dict[str, list[Any]]:
         """Each input's axes: a number where its size is fixed, otherwise a name.
 
-        By default all that `Inputs` says is free.
+        By default, all that `Inputs` says is free, but for images that position embeddings fix the size of.
         """
         if written.family.modality == "text":
             return {"input_ids": ["batch", "length"], "attention_mask": ["batch", "length"]}
-        return {"pixel_values": ["batch", 3, "height", "width"]}
+        free = written.family.attention is None
+        return {"pixel_values": ["batch", 3, *(["height", "width"] if free else [written.side] * 2)]}

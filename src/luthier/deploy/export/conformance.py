@@ -71,7 +71,8 @@ class Trial:
     @property
     def written(self) -> Written:
         """What the export is opened by."""
-        return Written(self.model.form, self.case.precision, self.case.merge)
+        model, case = self.model, self.case
+        return Written.of(model.form, model.recipe, model.processor, case.precision, case.merge)
 
     def open(self, folder: Path | None = None) -> Logits:
         """The export, or a copy of it, opened."""

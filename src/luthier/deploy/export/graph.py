@@ -16,6 +16,7 @@ import torch
 from luthier.deploy.export.base import ExportTarget, Inputs, Job, Logits, Written
 from luthier.deploy.export.traced import Traced, silent, trace
 from luthier.errors import ModelError
+from luthier.models import families
 from luthier.models.families import Family
 
 FILE = "model.onnx"
@@ -44,7 +45,7 @@ class Onnx(ExportTarget):
             plain = job.directory / f"fp32-{FILE}"
             _write(traced, plain)
             try:
-                if self.needs_calibration(Written(job.model.form, "int8").family, "int8"):
+                if self.needs_calibration(families.get(job.model.form.model_type), "int8"):
                     static(plain, job.directory / FILE, job.calibration)
                 else:
                     dynamic(plain, job.directory / FILE)

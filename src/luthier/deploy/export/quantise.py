@@ -1,7 +1,7 @@
 """int8 for CPUs by onnxruntime: dynamic for networks of linear layers, static for convolutional ones.
 
-Weights have a scale for each channel. Dynamic: each activation by its own range. Static: activations by ranges
-measured on calibration rows, as pairs of QuantizeLinear and DequantizeLinear (QDQ).
+Weights have a scale for each channel. Dynamic: each activation by its own range. Static: activations by
+ranges measured on calibration rows, as pairs of QuantizeLinear and DequantizeLinear (QDQ).
 """
 
 from __future__ import annotations
