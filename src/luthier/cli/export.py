@@ -34,7 +34,7 @@ def export(
     ] = True,
     as_json: o.AsJson = False,
 ) -> None:
-    """Write a run's model in another format; it says what the evaluated model says, or is refused."""
+    """Write a run's model in another format, verified or refused."""
     from luthier.cli.output import console, print_json
     from luthier.run.export import export as run
 

@@ -12,7 +12,7 @@ from luthier.cli import options as o
 def verify(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="An export.")], as_json: o.AsJson = False
 ) -> None:
-    """Check an export: its files, and its answers on the sample that it holds."""
+    """Check an export: its files, and what it answers."""
     from luthier.cli.export import print_check
     from luthier.cli.output import console, print_json
     from luthier.run.export import verify as run
