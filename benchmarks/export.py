@@ -1,13 +1,13 @@
-"""Exports against the models they are from: how far logits differ, what int8 costs the metric, how fast it is.
+"""Exports against the models they are from: how far logits differ, what int8 costs, how fast they are.
 
 Each model is fine-tuned in a short run, then exported in every format in float32 and as ONNX in int8, through
 the same check as `luthier export`. Speeds are of one batch on as many threads as torch takes, the sides in
 turn; a ratio is torch's float32 seconds over the export's, its spread that of single rounds.
 
-Real weights are MiniLM (a BERT) and MobileNetV2; the other kinds are the tests' tiny ones with random weights,
-which can say that the graphs are right, and nothing of speed, so that none is recorded. ROW picks models. Data
-and the image model lie in ../shared beside the checkout, or where SHARED says; `make bench-export` puts the
-tests' own models within reach.
+Real weights are MiniLM (a BERT) and MobileNetV2; the other kinds are the tests' tiny ones with random
+weights, which can say that the graphs are right, and nothing of speed, so that none is recorded. ROW picks
+models. Data and the image model lie in ../shared beside the checkout, or where SHARED says; `make
+bench-export` puts the tests' own models within reach.
 """
 
 from __future__ import annotations
@@ -165,18 +165,17 @@ def _speeds(name: str, what: str, model: Path, folder: Path) -> list[dict[str, A
         seconds = _rounds(sides, inputs)
         plain = seconds.pop("torch fp32")
         for side, own in seconds.items():
-            ratios = sorted(one / other for one, other in zip(plain, own, strict=True))
-            rows.append(
-                table.row(
-                    f"{name}: {side}, batch {size}",
-                    1000 * statistics.median(own),
-                    "ms a batch",
-                    peer=f"torch fp32 {1000 * statistics.median(plain):.1f} ms ({what})",
-                    ratio=statistics.median(ratios),
-                    spread=f"{ratios[0]:.2f} to {ratios[-1]:.2f}",
-                )  # fmt: skip
-            )
+            rows.append(_speed(f"{name}: {side}, batch {size}", own, plain, what))
     return rows
+
+
+def _speed(name: str, own: list[float], plain: list[float], what: str) -> dict[str, Any]:
+    ratios = sorted(one / other for one, other in zip(plain, own, strict=True))
+    return table.row(
+        name, 1000 * statistics.median(own), "ms a batch",
+        peer=f"torch fp32 {1000 * statistics.median(plain):.1f} ms ({what})",
+        ratio=statistics.median(ratios), spread=f"{ratios[0]:.2f} to {ratios[-1]:.2f}",
+    )  # fmt: skip
 
 
 def _rounds(sides: dict[str, Logits], inputs: Inputs) -> dict[str, list[float]]:
