@@ -230,6 +230,15 @@ def test_what_is_no_onnx_model_is_refused(tmp_path: Path) -> None:
         graph.inspect(tmp_path / "model.onnx")
 
 
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_graphs_name_no_files_of_this_machine(finished: Any, tmp_path: Path, name: str) -> None:
+    case = conformance.Case(registry.get(name), finished("distilbert").folder, tmp_path)
+    folder = conformance.carry_out(case).folder
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        assert not [part for part in (b"site-packages", b"/luthier/", bytes(tmp_path)) if part in content]
+
+
 def test_large_weights_lie_beside_the_graph(
     finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

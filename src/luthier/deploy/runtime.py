@@ -16,7 +16,7 @@ from luthier.deploy.export.base import ExportTarget, Logits, Written
 from luthier.deploy.predicts import Predicts
 from luthier.engine.batches import evaluation_batches
 from luthier.ensemble.base import Combination
-from luthier.errors import ModelError
+from luthier.errors import LuthierError, ModelError
 from luthier.models import families
 from luthier.models import processor as processors
 from luthier.models.forms import AUTO_CLASSES, SavedForm
@@ -88,6 +88,8 @@ class Exported(Predicts):
             self.task: Task = tasks.get(state["task"]).from_state(state)
             self.combination: Combination = networks.combination(manifest["combination"])
             self.networks = [self._open(values) for values in manifest["networks"]]
+        except LuthierError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"'{folder / manifests.MANIFEST}' is damaged: {error!r}.") from error
 

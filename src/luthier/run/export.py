@@ -145,7 +145,7 @@ def _given(data: Any, task: Task, precision: str) -> HeldOut:
     measured = min(CALIBRATION, len(frame) // 4) if precision == "int8" else 0
     calibration = frame.iloc[order[:measured]].reset_index(drop=True)
     rows = frame.iloc[order[measured:][:ROWS]].reset_index(drop=True)
-    named = str(data) if isinstance(data, str | Path) else "a table"
+    named = Path(data).name if isinstance(data, str | Path) else "a table"
     return HeldOut(rows, root.resolve(), f"rows of {named}", None, calibration if measured else None)
 
 

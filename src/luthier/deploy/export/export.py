@@ -6,6 +6,7 @@ Where held-out rows come from is the caller's affair; formats, samples and the c
 from __future__ import annotations
 
 import contextlib
+import glob
 import importlib.metadata
 import json
 import os
@@ -308,6 +309,7 @@ def _require_empty(to: Path) -> None:
 @contextlib.contextmanager
 def _building(to: Path) -> Iterator[Path]:
     """A folder beside the wanted one that takes its place in the end, or is gone."""
+    to = to.absolute()
     partial = to.parent / f".{to.name}.partial-{os.getpid()}"
     try:
         _sweep(to)
@@ -322,7 +324,7 @@ def _building(to: Path) -> Iterator[Path]:
 
 def _sweep(to: Path) -> None:
     """Removes what exports to the same place left that were killed."""
-    for left in to.parent.glob(f".{to.name}.partial-*"):
+    for left in to.parent.glob(f".{glob.escape(to.name)}.partial-*"):
         number = left.name.rpartition("-")[2]
         if number.isdigit() and not _lives(int(number)):
             shutil.rmtree(left, ignore_errors=True)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from luthier.deploy.export.base import DTYPES, ExportTarget, Inputs, Job, Logits, Written
-from luthier.errors import ModelError
+from luthier.errors import LuthierError, ModelError
 from luthier.models import families
 from luthier.models import source as sources
 from luthier.models.backbone import quiet, seeded
@@ -61,6 +61,8 @@ class Safetensors(ExportTarget):
             model, head = open_network(directory if written.merge else directory / BASE, written.form, dtype)
             if not written.merge:
                 model = _with_adapter(model, directory / ADAPTER).to(dtype)
+        except LuthierError:
+            raise
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"'{directory}' does not load: {error}") from error
         model.eval()

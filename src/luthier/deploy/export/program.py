@@ -18,7 +18,7 @@ import torch
 
 from luthier.deploy.export.base import ExportTarget, Inputs, Job, Logits, Written
 from luthier.deploy.export.traced import silent, trace
-from luthier.errors import ModelError
+from luthier.errors import LuthierError, ModelError
 
 FILE = "model.pt2"
 _AXES = "axes.json"
@@ -59,8 +59,6 @@ class TorchProgram(ExportTarget):
         # Example inputs would be a pickle; guards would be Python code, and repeat what the input shapes say.
         traced.program._example_inputs = None
         traced.program._guards_code = []
-        for node in traced.program.graph.nodes:
-            node.meta.pop("stack_trace", None)  # names files of the machine that exported
         with silent():
             torch.export.save(traced.program, job.directory / FILE)
         (job.directory / _AXES).write_text(json.dumps(traced.axes), encoding="utf-8")
@@ -109,6 +107,8 @@ def inspect(path: Path) -> None:
                     if entry["use_pickle"] or not re.fullmatch(r"(?:weight|tensor)_\d+", entry["path_name"]):
                         raise _refused(path, f"the pickle {entry['path_name']!r}")
             _inspect_graph(path, _json(archive, records, "models/model.json"))
+    except LuthierError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ModelError(f"'{path}' is not a torch.export archive, or a damaged one: {error!r}.") from None
 

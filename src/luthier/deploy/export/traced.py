@@ -94,6 +94,8 @@ def trace(job: Job) -> Traced:
             f"A {job.model.form.model_type} model cannot be written as a graph: {said}",
             "Export it as safetensors.",
         ) from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names files of the machine that exported
     sizes = {node.name: node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder"}
     axes = {name: [_axis(name, place, size) for place, size in enumerate(sizes[name])] for name in inputs}
     return Traced(program, axes)
