@@ -135,6 +135,7 @@ def test_several_networks_become_one(
     found = Exported.load(tmp_path / "x").outputs(made.frame[:5])
     np.testing.assert_allclose(found, made.task.blend(outputs, (0.25, 0.75)), atol=1e-5)
     assert done.check.change is not None and verify(tmp_path / "x").check.passed
+    assert export(made.folder, tmp_path / "y").check.rows == 0
 
 
 # -- refused ---------------------------------------------------------------------------------

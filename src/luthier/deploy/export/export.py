@@ -29,6 +29,7 @@ from luthier.deploy.export.base import ExportTarget, Job, Logits, Written
 from luthier.deploy.export.check import Check, check
 from luthier.deploy.export.sample import Sample
 from luthier.deploy.runtime import Exported
+from luthier.ensemble.base import Combination
 from luthier.errors import ModelError, Refused, RunError, SettingError
 from luthier.models import families, weights
 from luthier.models.saved import MANIFEST, SavedModel, load, write_processor
@@ -122,16 +123,13 @@ def export(
     _require_rows(chosen, precision, models, held_out)
     with _building(to) as partial:
         names = ["."] if len(models) == 1 else [f"parts/{index}" for index in range(len(models))]
-        kept = []
+        jobs = []
         for name, folder, model in zip(names, found.folders, models, strict=True):
-            place = partial / name
-            place.mkdir(parents=True, exist_ok=True)
+            (partial / name).mkdir(parents=True, exist_ok=True)
             calibration = _calibration(task, model, held_out) if precision == "int8" else []
-            job = Job(model, folder, place, precision, merge, calibration)
-            kept.append(_write(chosen, job, task, held_out, keep_rows=keep_rows))
-        _repeats_record(
-            task, [found.combination.outputs(task, [s.outputs(task, s.logits) for s in kept])], held_out
-        )
+            jobs.append(Job(model, folder, partial / name, precision, merge, calibration))
+        kept = [_write(chosen, job, task, held_out, keep_rows=keep_rows) for job in jobs]
+        _repeats_record(task, found.combination, kept, held_out)
         values = {
             "target": chosen.name,
             "precision": precision,
@@ -139,17 +137,7 @@ def export(
             "task_state": models[0].task_state,
             "labels": models[0].labels,
             "combination": parts.state(found.combination),
-            "networks": [
-                {
-                    "folder": name,
-                    "form": asdict(model.form),
-                    "recipe": model.recipe.model_dump(mode="json"),
-                    "base": model.base,
-                    "model": weights.digest(folder / MANIFEST),
-                    "axes": chosen.axes(partial / name, _written(model, precision, merge)),
-                }
-                for name, folder, model in zip(names, found.folders, models, strict=True)
-            ],
+            "networks": [_facts(chosen, name, job) for name, job in zip(names, jobs, strict=True)],
             "versions": _versions(),
             **(about or {}),
         }
@@ -209,6 +197,19 @@ def _write(
     return sample
 
 
+def _facts(target: ExportTarget, name: str, job: Job) -> dict[str, Any]:
+    """What the manifest says of a network, of which `Exported` needs folder, form and recipe."""
+    model = job.model
+    return {
+        "folder": name,
+        "form": asdict(model.form),
+        "recipe": model.recipe.model_dump(mode="json"),
+        "base": model.base,
+        "model": weights.digest(job.source / MANIFEST),
+        "axes": target.axes(job.directory, _written(model, job.precision, job.merge)),
+    }
+
+
 def _written(model: SavedModel, precision: str, merge: bool) -> Written:
     return Written.of(model.form, model.recipe, model.processor, precision, merge)
 
@@ -260,7 +261,9 @@ def _require_rows(
             )
 
 
-def _repeats_record(task: Task, outputs: list[list[np.ndarray]], held_out: HeldOut | None) -> None:
+def _repeats_record(
+    task: Task, combination: Combination, kept: Sequence[Sample], held_out: HeldOut | None
+) -> None:
     """Makes sure that the model at hand is the one that was evaluated.
 
     One row in a hundred may differ: another processor's rounding tips what stands at a tie.
@@ -270,7 +273,8 @@ def _repeats_record(task: Task, outputs: list[list[np.ndarray]], held_out: HeldO
     """
     if held_out is None or held_out.recorded is None:
         return
-    decoded = task.decode(outputs[0], held_out.frame)
+    said = [sample.outputs(task, sample.logits) for sample in kept]
+    decoded = task.decode(combination.outputs(task, said), held_out.frame)
     differ = [
         not same_answer(next(iter(row.values())), said)
         for row, said in zip(decoded, held_out.recorded, strict=True)
