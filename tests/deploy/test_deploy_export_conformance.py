@@ -33,7 +33,7 @@ def test_conformance(trial: Trial, check: Callable[[Trial], None]) -> None:
 # Kinds whose graphs differ: how positions, masks, pooling and sizes of images are computed.
 KINDS: list[tuple[str, str, dict[str, Any]]] = [
     ("modernbert", "", {}),
-    ("electra", "token-classification", {}),
+    ("distilbert", "token-classification", {}),
     ("bert", "text-regression", {"pooling": "max", "head": "mlp"}),
     ("roberta", "multi-label-classification", {"pooling": "mean"}),
     ("vit", "", {"pooling": "mean"}),
@@ -114,6 +114,12 @@ class Remembers(Safetensors):
         return super().open(self.place["here"], written)
 
 
+class Signs(Safetensors):
+    def write(self, job: Job) -> None:
+        super().write(job)
+        (job.directory / "README.md").write_text(f"Written to {job.directory}.")
+
+
 class Doubles(Safetensors):
     def open(self, directory: Path, written: Written) -> Logits:
         logits = super().open(directory, written)
@@ -126,6 +132,7 @@ class Doubles(Safetensors):
         (Off, conformance.repeats_the_logits),
         (Changes, conformance.leaves_the_model_as_it_was),
         (Links, conformance.writes_plain_files_and_only_in_its_folder),
+        (Signs, conformance.names_no_files_of_this_machine),
         (Remembers, conformance.opens_wherever_it_is_put),
         (Doubles, conformance.gives_float32_on_the_cpu),
     ],

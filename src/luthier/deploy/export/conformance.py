@@ -144,6 +144,15 @@ def writes_plain_files_and_only_in_its_folder(trial: Trial) -> None:
     _require(not trial.source_changed, "the model's own directory changed")
 
 
+def names_no_files_of_this_machine(trial: Trial) -> None:
+    """Where it was written, and the Python that wrote it, are nobody's business."""
+    names = [str(trial.case.scratch), str(Path(torch.__file__).parents[1])]
+    for path in trial.folder.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        found = [name for name in names if name.encode() in content]
+        _require(not found, f"{path.name} names {found}")
+
+
 def leaves_the_model_as_it_was(trial: Trial) -> None:
     """Weights, types and mode of the network that it was given."""
     before, after = trial.model.state_dict(), trial.given.state_dict()
@@ -188,6 +197,7 @@ CHECKS: tuple[Callable[[Trial], None], ...] = (
     says_which_axes_are_free,
     gives_float32_on_the_cpu,
     writes_plain_files_and_only_in_its_folder,
+    names_no_files_of_this_machine,
     leaves_the_model_as_it_was,
     opens_wherever_it_is_put,
     refuses_a_folder_without_its_files,

@@ -61,14 +61,15 @@ def static(source: Path, target: Path, calibration: Sequence[Inputs]) -> None:
         raise ModelError("Convolutions in int8 need rows to measure the ranges of activations on.")
     with _quiet(), tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "model.onnx"
-        # Folds batch normalisation into the convolutions before these are rounded.
+        # Folds what is constant, and notes the shapes that the quantiser goes by.
         quant_pre_process(source, plain, skip_symbolic_shape=True)
         quantize_static(
             plain,
             target,
             _Batches(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+            # Clip, Relu: they take in the convolution before them, whose range is then that of what they let pass.
+            op_types_to_quantize=["Conv", "MatMul", "Gemm", "Clip", "Relu"],
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,
