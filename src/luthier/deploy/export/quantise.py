@@ -68,7 +68,7 @@ def static(source: Path, target: Path, calibration: Sequence[Inputs]) -> None:
             target,
             _Batches(calibration),
             quant_format=QuantFormat.QDQ,
-            # Clip, Relu: they take in the convolution before them, whose range is then that of what they let pass.
+            # Clip, Relu: the convolution before one then gets the range of what this lets pass.
             op_types_to_quantize=["Conv", "MatMul", "Gemm", "Clip", "Relu"],
             per_channel=True,
             reduce_range=True,
