@@ -18,6 +18,10 @@ import numpy as np
 from luthier.deploy.export.base import Inputs
 from luthier.errors import ModelError
 
+STEM = 3
+"""Convolutions that stay in float32. The first ones have few weights and channels of very different ranges:
+MobileNetV2 in int8 with them gave the answer of float32 on 46 of 100 images, without on 74."""
+
 
 def dynamic(source: Path, target: Path) -> None:
     """Quantises the linear layers and embeddings of a model; no rows are needed.
@@ -44,7 +48,10 @@ def dynamic(source: Path, target: Path) -> None:
 
 
 def static(source: Path, target: Path, calibration: Sequence[Inputs]) -> None:
-    """Quantises convolutions and linear layers.
+    """Quantises convolutions and linear layers, but for the first `STEM` convolutions.
+
+    Weights take all eight bits: to depthwise convolutions, seven are too few. A processor without VNNI may
+    overflow on them, which the check there tells.
 
     Args:
         source: A model in float32.
@@ -70,11 +77,19 @@ def static(source: Path, target: Path, calibration: Sequence[Inputs]) -> None:
             quant_format=QuantFormat.QDQ,
             # Clip, Relu: the convolution before one then gets the range of what this lets pass.
             op_types_to_quantize=["Conv", "MatMul", "Gemm", "Clip", "Relu"],
+            nodes_to_exclude=_stem(plain),
             per_channel=True,
-            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
+
+
+def _stem(path: Path) -> list[str]:
+    """Names of the first convolutions of a graph, whose nodes are in the order of the forward pass."""
+    import onnx
+
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return [node.name for node in nodes if node.op_type == "Conv"][:STEM]
 
 
 class _Batches:
