@@ -19,7 +19,7 @@ LOADED = f"import sys; print(*[name for name in {HEAVY} if name in sys.modules])
 def test_the_public_names_are_exactly_these():
     assert luthier.__all__ == [
         "FineTunedClassifier", "FineTunedRegressor", "LuthierError", "Recipe", "Result", "Settings", "Space",
-        "__version__", "load", "resume", "tune",
+        "__version__", "export", "load", "resume", "tune", "verify",
     ]  # fmt: skip
 
 

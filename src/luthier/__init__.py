@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from luthier.estimators.classifier import FineTunedClassifier
     from luthier.estimators.regressor import FineTunedRegressor
     from luthier.recipe import Recipe
-    from luthier.run.api import load, resume, tune
+    from luthier.run.api import export, load, resume, tune, verify
     from luthier.run.result import Result
     from luthier.run.settings import Settings
     from luthier.space import Space
@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FineTunedClassifier", "FineTunedRegressor", "LuthierError", "Recipe", "Result", "Settings", "Space",
-    "__version__", "load", "resume", "tune",
+    "__version__", "export", "load", "resume", "tune", "verify",
 ]  # fmt: skip
 
 _HOME = {
@@ -30,9 +30,11 @@ _HOME = {
     "Result": "luthier.run.result",
     "Settings": "luthier.run.settings",
     "Space": "luthier.space",
+    "export": "luthier.run.api",
     "load": "luthier.run.api",
     "resume": "luthier.run.api",
     "tune": "luthier.run.api",
+    "verify": "luthier.run.api",
 }
 
 

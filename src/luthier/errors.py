@@ -43,6 +43,12 @@ class RunError(LuthierError):
     """A run folder that is missing, unfinished, damaged or cannot be written."""
 
 
+class Refused(LuthierError):
+    """A check was not passed, such as that an export repeats its model."""
+
+    exit_code = 1
+
+
 class MissingExtra(LuthierError):
     """An optional dependency is needed: names the extra that brings it."""
 

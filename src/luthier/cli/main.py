@@ -11,7 +11,20 @@ import typer
 from typer.core import TyperGroup
 
 import luthier
-from luthier.cli import check, evaluate, models, predict, prior, resume, runs, schema, show, tune
+from luthier.cli import (
+    check,
+    evaluate,
+    export,
+    models,
+    predict,
+    prior,
+    resume,
+    runs,
+    schema,
+    show,
+    tune,
+    verify,
+)
 from luthier.errors import LuthierError
 
 BUG = 1
@@ -66,7 +79,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (tune, predict, evaluate, runs, show, resume, models, check, schema):
+for module in (tune, predict, evaluate, export, verify, runs, show, resume, models, check, schema):
     app.command(module.VERB.__name__)(module.VERB)
 app.add_typer(prior.VERBS, name="prior")
 
@@ -88,7 +101,8 @@ def options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Ends the process with 0, 1 (a bug), 2 (the user's to mend) or 130 (interrupted)."""
+    """Ends the process with 0, 1 (a bug, or a check that says no), 2 (the user's to mend) or 130
+    (interrupted)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     own = given[: given.index("--")] if "--" in given else given
     if "--debug" in own:

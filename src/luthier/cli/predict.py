@@ -1,4 +1,5 @@
-"""``luthier predict``: answers of a run's model for files, images, texts or lines of standard input."""
+"""``luthier predict``: answers of a run's model or an export for files, images, texts or lines of standard
+input."""
 
 from __future__ import annotations
 
@@ -12,7 +13,6 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from luthier.cli import options as o
 from luthier.errors import DataError, RunError, SettingError
 
 if TYPE_CHECKING:
@@ -22,12 +22,14 @@ IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 TABLES = {".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".conll", ".bio", ".iob", ".iob2"}
 LINES = {".txt"}
 OUTPUTS = {".csv", ".jsonl"}
+EXPORT = "export.json"
+"""What tells an export from a run folder."""
 
 Answers = list[dict[str, Any]]
 
 
 def predict(
-    run: o.Run,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or an export.")],
     data: Annotated[
         str,
         typer.Argument(
@@ -44,9 +46,14 @@ def predict(
     if output is not None:
         _check_output(Path(output))
     inputs = read_inputs(data, sys.stdin)
-    from luthier.run.result import Result
+    if (Path(run) / EXPORT).is_file():
+        from luthier.deploy.runtime import Exported
 
-    answers = Result.load(run).predict(inputs)
+        answers = Exported.load(run).predict(inputs)
+    else:
+        from luthier.run.result import Result
+
+        answers = Result.load(run).predict(inputs)
     answers = [{**key, **answer} for key, answer in zip(_keys(inputs), answers, strict=True)]
     if output is None:
         _write_lines(answers, sys.stdout)

@@ -4,23 +4,21 @@ folder."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from luthier.data.dataset import number_rows
+from luthier.deploy.predicts import Predicts
 from luthier.engine.forward import predict
 from luthier.engine.precision import choose_device
 from luthier.ensemble import saved as ensembles
 from luthier.ensemble.saved import SavedEnsemble
-from luthier.errors import DataError
 from luthier.models.saved import SavedModel, load
 from luthier.tasks import registry as tasks
 from luthier.tasks.base import Task
 
 
-class Predictor:
+class Predictor(Predicts):
     """Predicts with a saved model, or with several that are combined.
 
     Args:
@@ -69,31 +67,3 @@ class Predictor:
             root=str(root),
         )
         return predict(self.saved, self.task, examples, self.device)[0]
-
-    def predict(self, inputs: Any, root: str | Path = ".") -> list[dict[str, Any]]:
-        """Predictions as plain values, for a table or a list of texts, lists of words or image files."""
-        frame = self.frame(inputs)
-        return self.task.decode(self.outputs(frame, root), frame)
-
-    def frame(self, inputs: Any) -> pd.DataFrame:
-        """A table of inputs from whatever the caller has.
-
-        Raises:
-            DataError: It is empty, or a table that lacks the input column.
-        """
-        column = str(self.task.columns.roles["input"])
-        if isinstance(inputs, pd.DataFrame):
-            if column not in inputs.columns:
-                raise DataError(
-                    f"The table has no column {column!r}, from which this model predicts.",
-                    f"Its columns: {', '.join(str(name) for name in inputs.columns)}.",
-                )
-            frame = inputs
-        else:
-            given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-            frame = pd.DataFrame(
-                {column: pd.Series([str(x) if isinstance(x, Path) else x for x in given], dtype=object)}
-            )
-        if frame.empty:
-            raise DataError("There is nothing to predict: no inputs were given.")
-        return number_rows(frame)

@@ -75,16 +75,23 @@ class SavedModel(nn.Module):
 
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Logits: (batch, outputs), or (batch, length, outputs). Inputs as for `Network.forward`."""
-        output = self.model(**inputs)
-        if self.head is None:
-            return torch.as_tensor(output.logits)
-        if self.form.level == "token":
-            features = output.last_hidden_state
-        else:
-            special = families.get(self.form.model_type).special_tokens
-            features = heads.pool(self.form.pooling, output, inputs.get("attention_mask"), special)
-        logits: torch.Tensor = self.head(features)
-        return logits
+        return logits_of(self.model, self.head, self.form, inputs)
+
+
+def logits_of(
+    model: nn.Module, head: nn.Module | None, form: SavedForm, inputs: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """What the two parts that `open_network` gives say together; see `SavedModel.forward`."""
+    output = model(**inputs)
+    if head is None:
+        return torch.as_tensor(output.logits)
+    if form.level == "token":
+        features = output.last_hidden_state
+    else:
+        special = families.get(form.model_type).special_tokens
+        features = heads.pool(form.pooling, output, inputs.get("attention_mask"), special)
+    logits: torch.Tensor = head(features)
+    return logits
 
 
 def save(
@@ -140,7 +147,7 @@ def save(
         if form.base is not None:
             config = adapt.lora_config(body, plain.family, recipe)
             _write_adapter(plain, config, form, partial / ADAPTER, peft_type)
-        _write_processor(processor, recipe, partial, form)
+        write_processor(processor, recipe, partial, form)
         manifest = {
             "format": FORMAT,
             "form": asdict(form),
@@ -170,22 +177,35 @@ def load(directory: str | Path) -> SavedModel:
     directory = Path(directory)
     manifest = _manifest(directory)
     form = SavedForm(**manifest["form"])
+    model, head = open_network(directory, form)
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    reader = processor.open_folder(directory, families.get(form.model_type).modality, config, str(directory))
+    return SavedModel(model, head, processor=reader, manifest=manifest, form=form)
+
+
+def open_network(
+    directory: Path, form: SavedForm, dtype: torch.dtype = torch.float32
+) -> tuple[nn.Module, nn.Module | None]:
+    """The transformers model in a directory, and the head where its form has one apart.
+
+    Args:
+        directory: Its files are taken as they are: that they are those that were saved is checked before.
+        form: How it is to be read.
+        dtype: Of the weights.
+    """
     family = families.get(form.model_type)
     config_values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     config = CONFIG_MAPPING[form.model_type].from_dict(config_values)
-    options: dict[str, Any] = {"config": config, "dtype": torch.float32}
+    options: dict[str, Any] = {"config": config, "dtype": dtype}
     options |= {"use_safetensors": True, "local_files_only": True}
     with quiet():
         if form.kind == "native":
-            model = getattr(transformers, form.auto_class).from_pretrained(directory, **options)
-            head = None
-        else:
-            options |= {"add_pooling_layer": False} if family.pooling_layer else {}
-            model = MODEL_MAPPING[type(config)].from_pretrained(directory, **options)
-            head = nn.Sequential(heads.layers(form.head, form.width, form.outputs, 0.0, config))
-            head.load_state_dict(load_file(directory / HEAD))
-    reader = processor.open_folder(directory, family.modality, config_values, str(directory))
-    return SavedModel(model, head, processor=reader, manifest=manifest, form=form)
+            return getattr(transformers, form.auto_class).from_pretrained(directory, **options), None
+        options |= {"add_pooling_layer": False} if family.pooling_layer else {}
+        model = MODEL_MAPPING[type(config)].from_pretrained(directory, **options)
+    head = nn.Sequential(heads.layers(form.head, form.width, form.outputs, 0.0, config))
+    head.load_state_dict(load_file(directory / HEAD))
+    return model, head.to(dtype)
 
 
 # -- writing --------------------------------------------------------------------------------
@@ -237,7 +257,8 @@ def _write_adapter(
     save_file(_contiguous(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
-def _write_processor(reader: Processor, recipe: Recipe, directory: Path, form: SavedForm) -> None:
+def write_processor(reader: Processor, recipe: Recipe, directory: Path, form: SavedForm) -> None:
+    """Writes the tokenizer or image processor with the trained length or size."""
     if isinstance(reader, TextProcessor):
         reader.save(directory, recipe.max_length, words=form.level == "token")
     else:

@@ -1,4 +1,5 @@
-"""The verbs in Python: `tune`, `resume`, `load`. Only gathers arguments; the work is in `run.tune`."""
+"""The verbs in Python: `tune`, `resume`, `load`, `export`, `verify`. Only gathers arguments; the work is in
+`run.tune` and `run.export`."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
+    from luthier.deploy.export.export import Export
     from luthier.run.progress import Progress
     from luthier.run.result import Result
 
@@ -105,3 +107,48 @@ def load(folder: str | Path) -> Result:
     from luthier.run.result import Result
 
     return Result.load(folder)
+
+
+def export(
+    source: str | Path,
+    to: str | Path,
+    *,
+    format: str = "safetensors",
+    precision: str = "fp32",
+    merge: bool = True,
+    data: Data | None = None,
+    sample: bool = True,
+) -> Export:
+    """Writes a finished model in a format that another program runs, verified or refused.
+
+    Args:
+        source: A run folder, or a model folder.
+        to: A new or empty folder.
+        format: ``safetensors``, ``onnx`` or ``torch``.
+        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``; not all formats have all.
+        merge: False keeps a LoRA adapter apart from its base.
+        data: Labelled rows to check on in place of the run's test rows; a model folder has none without.
+        sample: Whether up to 64 of these rows, encoded, are kept in the export for `verify`.
+
+    Returns:
+        ``.folder``, ``.bytes``, and ``.check``: what was compared and how far it differed.
+
+    Raises:
+        Refused: It does not say what the evaluated model says; nothing is left of it.
+        LuthierError: Anything that a user can mend.
+    """
+    from luthier.run.export import export as run
+
+    return run(source, to, format=format, precision=precision, merge=merge, data=data, sample=sample)
+
+
+def verify(folder: str | Path) -> Export:
+    """Repeats the check of an export on this machine, from what the export holds itself.
+
+    Raises:
+        ModelError: It is no export, or a file of it is missing, changed or added.
+        Refused: It does not say what the evaluated model said.
+    """
+    from luthier.run.export import verify as run
+
+    return run(folder)

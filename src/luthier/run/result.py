@@ -21,6 +21,7 @@ from luthier.run.settings import Settings
 from luthier.space import Space
 
 if TYPE_CHECKING:
+    from luthier.deploy.export.export import Export
     from luthier.deploy.predictor import Predictor
     from luthier.evaluate.evaluation import Evaluation
 
@@ -137,6 +138,23 @@ class Result:
             raise RunError(f"{str(target)!r} exists and is not empty.", "Give a new or empty folder.")
         shutil.copytree(self.paths.model, target, dirs_exist_ok=True)
         return target
+
+    def export(
+        self,
+        to: str | Path,
+        *,
+        format: str = "safetensors",
+        precision: str = "fp32",
+        merge: bool = True,
+        data: Any = None,
+        sample: bool = True,
+    ) -> Export:
+        """Writes the model in another format, checked on the test rows; see `luthier.export`."""
+        from luthier.run.export import export
+
+        return export(
+            self.folder, to, format=format, precision=precision, merge=merge, data=data, sample=sample
+        )
 
     def to_optuna(self, storage: str) -> str:
         """Writes the run as a study that optuna-dashboard opens; see `luthier.report.optuna.export`.
