@@ -453,10 +453,9 @@ def test_a_sample_survives_its_file(finished: Finish, tmp_path: Path) -> None:
         assert torch.equal(one, other)
 
 
-def test_ensembles_are_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "ensemble.json").write_text("{}")
-    with pytest.raises(ModelError, match="is an ensemble"):
-        networks.networks(tmp_path)
+def test_combinations_survive_their_manifest(tmp_path: Path) -> None:
+    for one in (Average((0.25, 0.75)), networks.Tempered(Average((1.0,)), 1.7)):
+        assert networks.combination(json.loads(json.dumps(networks.state(one)))) == one
     with pytest.raises(ModelError, match="neither a run folder nor a finished model"):
         networks.networks(tmp_path / "nothing")
     with pytest.raises(ModelError, match="combines its networks by 'vote'"):

@@ -92,7 +92,19 @@ def test_two_objectives_of_two_models(
     luthier: Callable[..., tuple[int, str, str]], models: tuple[Path, Path]
 ) -> None:
     code, out, error = luthier(
-        *tune("--objective", "accuracy", "--objective", "size", "--trials", 8, "--keep", 1, models=models)
+        *tune(
+            "--objective",
+            "accuracy",
+            "--objective",
+            "size",
+            "--trials",
+            8,
+            "--keep",
+            1,
+            "--folds",
+            0,
+            models=models,
+        )
     )
     assert code == 0, error
     assert "There are 2 objectives: 3 searches take turns." in out

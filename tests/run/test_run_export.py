@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import luthier
 import made
 from luthier.cli.main import app
+from luthier.deploy.runtime import Exported
 from luthier.errors import DataError, ModelError, Refused, RunError, SettingError
 
 Tiny = Callable[[str], Path]
@@ -154,3 +155,23 @@ def test_the_command_line_says_no_with_one(
     (place / "model.safetensors").unlink()
     assert "is missing from the export" in invoke("verify", place, code=2).stderr
     assert "is missing from the export" in invoke("predict", place, "a good cat", code=2).stderr
+
+
+@pytest.mark.parametrize("target", ["safetensors", "onnx"])
+def test_an_ensemble_is_exported_whole(tiny_model: Tiny, tmp_path: Path, target: str) -> None:
+    frame = made.sentences(240)
+    result = luthier.tune(
+        frame, model=str(tiny_model("bert")), out=tmp_path / "run", budget="10m", trials=4, repeats=1,
+        strategy="random", baselines=["majority"], threads=1, test=0.3, ensemble="greedy",
+        space={"learning_rate": {"low": 1e-4, "high": 3e-3, "log": True}, "epochs": 1, "batch_size": 16},
+    )  # fmt: skip
+    assert (tmp_path / "run" / "model" / "ensemble.json").is_file()
+    done = result.export(tmp_path / "x", format=target)
+    assert done.check.passed and done.check.change is not None
+    assert done.check.change.before == pytest.approx(result.evaluation.value)
+    texts = frame["text"].tolist()[:7]
+    ours, theirs = result.predict(texts), Exported.load(tmp_path / "x").predict(texts)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one["label"] == other["label"]
+        assert one["confidence"] == pytest.approx(other["confidence"], abs=1e-4)
+    assert luthier.verify(tmp_path / "x").check.passed

@@ -5,16 +5,49 @@ All that exports know of ensembles is here: whoever reads and writes these goes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from luthier.ensemble.base import Average, Combination
+import numpy as np
+
+from luthier.ensemble import saved as ensembles
+from luthier.ensemble.base import Average, Combination, Outputs
+from luthier.ensemble.stacking import Stacked
 from luthier.errors import ModelError
 from luthier.models.saved import MANIFEST
+from luthier.tasks.base import Task
 
-_ENSEMBLE = "ensemble.json"
-_KINDS: dict[str, type[Combination]] = {Average.kind: Average}
+
+@dataclass(frozen=True)
+class Tempered(Combination):
+    """Another combination, whose outputs are divided by a temperature.
+
+    Attributes:
+        of: The other.
+        temperature: Above 0.
+    """
+
+    of: Combination
+    temperature: float
+    kind: ClassVar[str] = "tempered"
+
+    def outputs(self, task: Task, parts: Sequence[Outputs]) -> list[np.ndarray]:
+        """The other's, divided."""
+        return [row / self.temperature for row in self.of.outputs(task, parts)]
+
+    def state(self) -> dict[str, Any]:
+        """The other's, and the temperature."""
+        return {"temperature": self.temperature, "of": state(self.of)}
+
+    @classmethod
+    def from_state(cls, values: dict[str, Any]) -> Tempered:
+        """What `state` wrote."""
+        return cls(combination(values["of"]), float(values["temperature"]))
+
+
+_KINDS: dict[str, type[Combination]] = {each.kind: each for each in (Average, Stacked, Tempered)}
 
 
 @dataclass(frozen=True)
@@ -36,11 +69,10 @@ def networks(directory: Path) -> Networks:
     Raises:
         ModelError: It is none.
     """
-    if (directory / _ENSEMBLE).is_file():
-        raise ModelError(
-            f"'{directory}' is an ensemble, and this version exports single networks.",
-            "Export one of its parts: each is a model directory of its own.",
-        )
+    if ensembles.is_ensemble(directory):
+        found = ensembles.load(directory)
+        folders = tuple(directory / ensembles.PARTS / str(index) for index in range(len(found.parts)))
+        return Networks(folders, Tempered(found.combination, found.temperature))
     if not (directory / MANIFEST).is_file():
         raise ModelError(
             f"'{directory}' is neither a run folder nor a finished model: it has no {MANIFEST}.",
