@@ -25,7 +25,7 @@ from luthier.recipe import Recipe
 from luthier.study.study import Finished, Study
 
 # Shares of the budget: for selecting, saving and judging ensembles, and for training networks for one.
-SHARE, TRAINING_SHARE = 0.15, 0.15
+SHARE, TRAINING_SHARE = 0.1, 0.15
 # Seconds that selecting and judging want, at most; and what saving one network takes on a slow machine, once
 # and for each byte of it.
 SELECTING_SECONDS = 20.0
@@ -110,6 +110,9 @@ class Combiner:
         for way in ways:
             each = selecting / 2 / len(ways)
             seconds = training if registry.entry(way).trains else each
+            if registry.entry(way).single:
+                # What makes a network has to judge it, too.
+                seconds = max(seconds, selecting / 2)
             context = Context(
                 self.engine, ranked, self.seed, seconds, self.study.interrupted, self.say, self.groups, parts
             )
