@@ -266,7 +266,9 @@ class Combiner:
                 f"{each.cost:.1f} times the time at inference."
             )
         if chosen is not None:
-            self.say(f"The model is the ensemble {chosen.candidate.name!r}.")
+            several = len(chosen.candidate.parts) > 1
+            instead = " One network taught by several, for less time at inference: --ensemble distil."
+            self.say(f"The model is the ensemble {chosen.candidate.name!r}.{instead if several else ''}")
         elif refused := [each for each in weighed if each.refused and self.name != registry.AUTO]:
             self.say(f"The ensemble is not shipped: it has {refused[0].refused}.")
         elif weighed:
