@@ -32,8 +32,6 @@ PAIR_ROWS, DEARER = 3000, 2.5
 BATCH = 16
 # Of what is left for steps: a machine that slows down should not cut the last of a decaying rate off.
 SHARE = 0.92
-# Autocast must be this much faster to be worth its rounding.
-WORTHWHILE = 1.15
 
 
 @dataclass
@@ -82,7 +80,7 @@ def tune(
         trainer.train_embeddings(texts, labels, args=trainer.args)
 
 
-def rehearse(given: dict[str, Any], texts: list[str], labels: list[int], bf16: bool) -> Costs:
+def rehearse(given: dict[str, Any], texts: list[str], labels: list[int]) -> Costs:
     """What each part costs here, from a few rows of a model that is thrown away."""
     drawn = np.random.default_rng(0).permutation(len(texts))[:FEW_ROWS]
     few, answers = [texts[at] for at in drawn], [labels[at] for at in drawn]
@@ -91,8 +89,7 @@ def rehearse(given: dict[str, Any], texts: list[str], labels: list[int], bf16: b
     ContrastiveDataset(texts[:laid_out], labels[:laid_out], False, max_pairs=BATCH)
     pair = (time.perf_counter() - began) / (laid_out**2 / 2)
     model, clock = SetFitModel.from_pretrained(given["path"]), Clock()
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        tune(model, few, answers, FEW_STEPS, given["seed"], clock)
+    tune(model, few, answers, FEW_STEPS, given["seed"], clock)
     began = time.perf_counter()
     model.fit(few, answers, num_epochs=1, show_progress_bar=False)
     row = (time.perf_counter() - began) / len(few)
@@ -106,11 +103,7 @@ def answered(given: dict[str, Any]) -> dict[str, Any]:
         [*first, *second]
         for first, second in zip(given["splits"]["train"], given["splits"]["validation"], strict=True)
     )
-    costs = rehearse(given, texts, labels, False)
-    faster = rehearse(given, texts, labels, True)
-    bf16 = costs.step > WORTHWHILE * faster.step
-    if bf16:
-        costs.step = faster.step
+    costs = rehearse(given, texts, labels)
 
     def left() -> float:
         return float(given["budget"] - (time.time() - given["started"]))
@@ -118,8 +111,8 @@ def answered(given: dict[str, Any]) -> dict[str, Any]:
     steps = costs.steps(len(texts), left())
     model, head = SetFitModel.from_pretrained(given["path"]), 1.3 * costs.row * len(texts)
     clock = Clock(lambda: left() - head)
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        tune(model, texts, labels, steps, given["seed"], clock)
+    # In float32: in bfloat16 all texts came to the same embedding (accuracy .188 on trec6 after 1,359 steps).
+    tune(model, texts, labels, steps, given["seed"], clock)
     model.fit(texts, labels, num_epochs=1, show_progress_bar=False)
     seconds = given["budget"] - left()
     answers = model.predict(given["test"], use_labels=False, show_progress_bar=False)
@@ -127,7 +120,7 @@ def answered(given: dict[str, Any]) -> dict[str, Any]:
     return {
         "answers": [int(answer) for answer in answers],
         "seconds": seconds,
-        "note": f"{taken}, {'bfloat16' if bf16 else 'float32'}",
+        "note": f"{taken}, float32",
     }
 
 
