@@ -265,3 +265,35 @@ if child == 0:
 raise SystemExit(code or os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+
+
+TRACED = """
+import sys, threading
+from luthier.engine.watchdog import Hung, Watchdog
+
+def hang():
+    try:
+        with Watchdog(floor=0.05).guard(1e-6):
+            while True:
+                pass
+    except Hung:
+        print("hung")
+
+thread = threading.Thread(target=hang)
+thread.start()
+thread.join()
+
+def traced():
+    print("called")
+
+sys.settrace(lambda *_: None)
+traced()
+"""
+
+
+def test_after_a_guard_has_fired_the_interpreter_goes_on_under_a_tracer() -> None:
+    """As under a debugger, or in coverage: CPython 3.11 never began a call with an exception called off."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRACED], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split() == ["hung", "called"]

@@ -30,6 +30,8 @@ SIGNAL: Any = getattr(signal, "SIGURG", None)
 AGAIN = 0.01
 # Seconds to wait for a signal on its way; one that is blocked never comes.
 PATIENCE = 1.0
+# Steps of a loop within which an exception that a thread sets itself is raised.
+SOON = 100_000
 
 
 class Hung(Exception):
@@ -218,7 +220,7 @@ class Guard:
             if self.fired:
                 self._wait()
                 if not self._signalled:
-                    _raise_in(self._ident, None)
+                    _take_back(self._ident)
             if self._signalled:
                 signal.signal(SIGNAL, self._handler)
             self._ended = True
@@ -307,10 +309,29 @@ def _saying(reason: str, ref: object) -> type[Hung]:
     return Saying
 
 
-def _raise_in(ident: int, kind: type[BaseException] | None) -> None:
-    """Makes a thread raise an exception at its next instruction; None takes one back that it has not yet."""
-    argument = None if kind is None else ctypes.py_object(kind)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), argument)
+def _raise_in(ident: int, kind: type[BaseException]) -> None:
+    """Makes a thread raise an exception at its next instruction."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(kind))
+
+
+class _TakenBack(BaseException):
+    """Takes the place of an exception that a thread has not raised yet."""
+
+
+def _take_back(ident: int) -> None:
+    """Takes back what this thread has not raised yet, if there is any.
+
+    Another exception takes its place, and is caught here. To set none would leave CPython (3.11, 3.12)
+    looking for one at every call from then on, since only one that is raised ends the looking; and where calls are
+    traced, the next one would never begin.
+    """
+    if ident != threading.get_ident():
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), None)
+        return
+    with contextlib.suppress(_TakenBack):
+        _raise_in(ident, _TakenBack)
+        for _ in range(SOON):
+            pass
 
 
 def _dump(reason: str) -> None:
