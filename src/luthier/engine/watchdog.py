@@ -322,8 +322,8 @@ def _take_back(ident: int) -> None:
     """Takes back what this thread has not raised yet, if there is any.
 
     Another exception takes its place, and is caught here. To set none would leave CPython (3.11, 3.12)
-    looking for one at every call from then on, since only one that is raised ends the looking; and where calls are
-    traced, the next one would never begin.
+    looking for one at every call from then on, since only one that is raised ends the looking; and where
+    calls are traced, the next one would never begin.
     """
     if ident != threading.get_ident():
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), None)
