@@ -53,6 +53,11 @@ def greedy(context: Context) -> Candidate | None:
     chosen = np.flatnonzero(weights)
     parts = [library[at] for at in chosen]
     combination = Average(tuple(float(weight) for weight in weights[chosen]))
+    said = combination.outputs(context.task, [outputs for _, outputs in parts])
+    single = max(library, key=lambda each: _score(context, each[1]))
+    if _score(context, said) < _score(context, single[1]):
+        # The pool counts in fewer digits, and words that a network did not read otherwise than the task.
+        parts, combination, said = [single], Average((1.0,)), list(single[1])
     everything = [outputs for _, outputs in library]
 
     def refit(counts: np.ndarray) -> list[np.ndarray]:
@@ -65,11 +70,17 @@ def greedy(context: Context) -> Candidate | None:
         "greedy",
         [context.part(trial) for trial, _ in parts],
         combination,
-        combination.outputs(context.task, [outputs for _, outputs in parts]),
+        said,
         seconds=time.perf_counter() - started,
         note=f"Ensemble selection with replacement from {len(library)} trials.",
         refit=refit,
     )
+
+
+def _score(context: Context, outputs: Sequence[np.ndarray]) -> float:
+    """The objective on the validation rows; what cannot be formed is the worst."""
+    found = context.task.score(context.task.metrics(outputs, context.targets))
+    return found if np.isfinite(found) else -np.inf
 
 
 def select(pool: Pool, context: Context) -> np.ndarray:
