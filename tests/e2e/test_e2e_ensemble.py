@@ -13,7 +13,6 @@ import pytest
 import transformers
 
 import made
-from luthier.cli.main import main
 from luthier.ensemble import saved
 from luthier.errors import RunError
 from luthier.run.combine import Combiner
@@ -28,20 +27,11 @@ SPACE = (
 
 
 @pytest.fixture
-def luthier(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Luthier:
-    """Runs the command line; exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
+def luthier(command_line: Luthier) -> Luthier:
+    """The command line in a folder with data and a space."""
     made.ratings(160).to_csv("data.csv", index=False)
     Path("space.yaml").write_text(SPACE)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["luthier", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            main()
-        said = capsys.readouterr()
-        return int(exit.value.code or 0), said.out, said.err
-
-    return run
+    return command_line
 
 
 def tune(model: Path, *options: object) -> list[object]:

@@ -14,7 +14,6 @@ import pytest
 from safetensors import safe_open
 
 import made
-from luthier.cli.main import main
 
 pytestmark = pytest.mark.e2e
 Tiny = Callable[[str], Path]
@@ -22,22 +21,11 @@ SPACE = "learning_rate: {low: 1e-3, high: 1e-2, log: true}\nepochs: 4\nbatch_siz
 
 
 @pytest.fixture
-def luthier(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command line; exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
+def luthier(command_line: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
+    """The command line in a folder with data and a space."""
     made.sentences(90).to_csv("data.csv", index=False)
     Path("space.yaml").write_text(SPACE)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["luthier", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            main()
-        said = capsys.readouterr()
-        return int(exit.value.code or 0), said.out, said.err
-
-    return run
+    return command_line
 
 
 @pytest.fixture(scope="module")
