@@ -32,7 +32,7 @@ from luthier.run.suspects import SHOWN, suspects
 from luthier.study.study import Finished
 
 # The share of the budget that the from-scratch baseline may take; it gets as many epochs as fit.
-SCRATCH_SHARE = 0.2
+SCRATCH_SHARE = 0.1
 # Rows for which an ensemble, read back, must say what its networks say.
 REPEATED = 16
 
