@@ -1,5 +1,5 @@
-"""What a server asks for answers: the contract between HTTP in front and one model, or several versions of it,
-behind."""
+"""What a server asks for answers: the contract between HTTP in front and one model, or several versions of
+it, behind."""
 
 from __future__ import annotations
 
@@ -64,14 +64,19 @@ class Answers(Protocol):
         ...
 
     async def answer(
-        self, inputs: Sequence[Any], *, request: str, deadline: float | None = None, version: str | None = None
+        self,
+        inputs: Sequence[Any],
+        *,
+        request: str,
+        deadline: float | None = None,
+        version: str | None = None,
     ) -> list[Answer | Refused]:
         """An answer or a reason for each input, in their order; a bad input leaves its neighbours alone.
 
         Args:
             inputs: Texts, lists of words, or the bytes of image files.
-            request: The request's id. Answers get ids from it, and a share of requests is drawn by it, so that
-                a client that repeats an id meets the same version.
+            request: The request's id. Answers get ids from it, and a share of requests is drawn by it, so
+                that a client that repeats an id meets the same version.
             deadline: `time.monotonic` seconds after which no answer is wanted.
             version: Asks for this version; None for whichever is in charge.
 
