@@ -61,8 +61,10 @@ def answered(given: dict[str, Any], folder: str) -> dict[str, Any]:
     from autogluon.multimodal import MultiModalPredictor
 
     precision = "bf16-mixed" if bf16_gains() else "32-true"
+    # It refuses two classes as a multiclass problem.
+    kind = "binary" if len(set(given["splits"]["train"][1])) == 2 else "multiclass"
     predictor = MultiModalPredictor(
-        label="label", problem_type="multiclass", eval_metric="accuracy", path=f"{folder}/fit", verbosity=1
+        label="label", problem_type=kind, eval_metric="accuracy", path=f"{folder}/fit", verbosity=1
     )
     left = given["budget"] - (time.time() - given["started"]) - AFTER * given["budget"]
     predictor.fit(
