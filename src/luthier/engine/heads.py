@@ -22,7 +22,7 @@ from luthier.engine.compiled import CompiledWhenItPays
 from luthier.engine.memory import used
 from luthier.engine.noise import Noise
 from luthier.engine.rules import KINDS, Rules
-from luthier.engine.state import Diverged, EpochResult, Halted, Member, Position, TrialState
+from luthier.engine.state import Diverged, EpochResult, Halted, Member, Position, TrialState, of_validation
 from luthier.recipe import Recipe
 from luthier.tasks.base import Batch, Examples, Task
 
@@ -178,10 +178,11 @@ class HeadStack:
         bytes_each = len(self._judged) * self._outputs * self._judged.element_size()
         for row, logits in self._logits(range(self.size)):
             member = self._sorted[row]
-            metrics = self.task.metrics(self._outputs_of(logits), self.validation_targets)
+            outputs = self._outputs_of(logits)
+            metrics = self.task.metrics(outputs, self.validation_targets)
             epoch = max(1, member.state.epoch + (self._step > 0))
-            said = f"the validation loss became {metrics['loss']} in epoch {epoch}"
-            found[self._order[row]] = metrics if math.isfinite(metrics["loss"]) else Diverged(said)
+            finite = math.isfinite(metrics["loss"])
+            found[self._order[row]] = metrics if finite else of_validation(metrics["loss"], epoch, outputs)
             if self.size * bytes_each <= kept.MEMORY_BYTES:
                 self._said[row] = logits
         return [found[k] for k in range(self.size)]
