@@ -170,7 +170,8 @@ def test_the_odds_of_a_difference_stand_beside_it_where_they_are_known() -> None
     page, text = html.render(story), card.render(story)
     rows = {row["name"]: row["p"] for row in results.baselines(story)}
     assert rows["Probe on frozen features"] == 0.0013 and rows["The same from scratch"] is None
-    cells = re.findall(r'<td class="num">([^<]*)</td><td class="num">[^<]*</td><td class="soft">', page)
+    table = page[page.index('<section id="baselines"') :].split("</section>")[0]
+    cells = re.findall(r'<td class="num">([^<]*)</td><td class="num">[^<]*</td><td class="soft">', table)
     assert cells == ["", "0.0013", "&lt; 0.0001", "–", "&lt; 0.0001"]
     assert "(95% interval +0.014 to +0.050), p = 0.0013; it cost" in page
     assert "| +0.014 to +0.050 | 0.0013 | 9.1\u00a0s |" in text and "| &lt; 0.0001 | 1.2\u00a0s |" in text
@@ -178,7 +179,7 @@ def test_the_odds_of_a_difference_stand_beside_it_where_they_are_known() -> None
     for baseline in story.evaluation.baselines:
         baseline.p = None
     page, text = html.render(story), card.render(story)
-    assert "McNemar" not in page + text and '<th scope="col" class="num">p</th>' not in page
+    assert "McNemar's" not in page + text and '<th scope="col" class="num">p</th>' not in page
     assert "| +0.014 to +0.050 | 9.1\u00a0s |" in text
 
 
