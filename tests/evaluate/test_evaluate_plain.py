@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.evaluate.plain import Plain
@@ -50,6 +50,7 @@ WHOLES = st.builds(
 
 
 @given(WHOLES)
+@settings(deadline=None)
 def test_what_went_through_json_is_the_same_again(whole: Whole) -> None:
     told = json.loads(json.dumps(whole.to_json()).replace("NaN", "null"))
     again = Whole.from_json(told)

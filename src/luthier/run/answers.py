@@ -51,8 +51,11 @@ def unseen(task: Task, dataset: reading.Dataset, given: Collection[str], group: 
         given: Those that were not made here.
         group: The column whose values stay whole, or None.
     """
+    target = task.columns.roles.get("target")
+    if target is None:
+        return []
     words = task.input if task.target_kind == "tags" else None
-    said, _ = check_targets(dataset.splits, task.columns.roles["target"], task.target_kind, words)
+    said, _ = check_targets(dataset.splits, target, task.target_kind, words)
     findings = []
     for finding in said:
         if finding.code != "class-unseen" or finding.split is None:
