@@ -173,7 +173,7 @@ def test_the_odds_of_a_difference_stand_beside_it_where_they_are_known() -> None
     table = page[page.index('<section id="baselines"') :].split("</section>")[0]
     cells = re.findall(r'<td class="num">([^<]*)</td><td class="num">[^<]*</td><td class="soft">', table)
     assert cells == ["", "0.0013", "&lt; 0.0001", "–", "&lt; 0.0001"]
-    assert "(95% interval +0.014 to +0.050), p = 0.0013; it cost" in page
+    assert "(95% interval +0.014 to +0.050), p\u00a0=\u00a00.0013; it cost" in page
     assert "| +0.014 to +0.050 | 0.0013 | 9.1\u00a0s |" in text and "| &lt; 0.0001 | 1.2\u00a0s |" in text
     assert page.count("McNemar's exact test") == text.count("McNemar's exact test") == 1
     for baseline in story.evaluation.baselines:

@@ -149,12 +149,11 @@ def gain(evaluation: Evaluation, baseline: Baseline) -> str:
     if baseline.difference is None or not math.isfinite(baseline.difference):
         return f"{plain_name(evaluation.metric)} {number(baseline.metrics.get(evaluation.metric))}"
     said = difference(baseline.difference, baseline.difference_interval or (math.nan, math.nan))
-    return said if baseline.p is None else f"{said}, p {_equals(baseline.p)}"
-
-
-def _equals(p: float) -> str:
-    shown = odds(p)
-    return shown if shown.startswith("<") else f"= {shown}"
+    if baseline.p is None:
+        return said
+    shown = odds(baseline.p)
+    # No line breaks within it.
+    return f"{said}, " + f"p {shown if shown.startswith('<') else f'= {shown}'}".replace(" ", "\u00a0")
 
 
 def difference(value: float, ends: Interval) -> str:
