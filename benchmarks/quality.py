@@ -27,7 +27,8 @@ import numpy as np
 
 import contenders
 import table
-from luthier.evaluate.intervals import Interval, metric_intervals, pair, paired_difference
+from luthier.evaluate.combined import Combined
+from luthier.evaluate.intervals import Interval, metric_intervals, paired_difference
 from luthier.run.duration import parse_budget
 from outside.environment import Unavailable
 
@@ -194,7 +195,7 @@ def ensemble_row(data: str, ours: dict[int, Found]) -> Found | None:
     if not best:
         return None
     gain = statistics.mean(each["test_gain"] for each in best)
-    ends = pair(best[0]["test_interval"])
+    ends = Combined.from_json(best[0]).test_interval
     if len(best) > 1:
         ends = min(each["test_gain"] for each in best), max(each["test_gain"] for each in best)
     single = statistics.mean(each["test"] - each["test_gain"] for each in best)

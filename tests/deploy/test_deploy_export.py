@@ -415,7 +415,7 @@ DAMAGES = [
     (flip, "was changed"), (add, "was added"), (add_below, "was added"), (remove, "is missing"),
     (link, "is a link"), (link_folder, "is a link"), (escape, "outside its directory"),
     (absolute, "outside its directory"), (escape_network, "has no files"), (unknown_class, "the class"),
-    (other_target, "Unknown export format"), (other_format, "of format 99"), (less, "damaged"),
+    (other_target, "is unknown"), (other_format, "of format 99"), (less, "damaged"),
     (no_json, "damaged"), (gone, "not an export"),
 ]  # fmt: skip
 

@@ -9,6 +9,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import onnx
 import pytest
 import torch
 
+from luthier import plugins
 from luthier.deploy.export import conformance, graph, program, registry
 from luthier.deploy.export.base import ExportTarget
 from luthier.errors import ModelError, SettingError
@@ -241,17 +243,11 @@ def test_large_weights_lie_beside_the_graph(
 
 
 def test_another_packages_format(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Point:
-        name, value = "rot13", "deploy_models:Finished"
-
-    registry._entries.cache_clear()
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
-    try:
-        assert registry.names() == ["safetensors", "onnx", "torch", "rot13"]
-        with pytest.raises(SettingError, match="not a subclass"):
-            registry.get("rot13")
-        with pytest.raises(SettingError, match="goes together"):
-            registry.resolve("onnx", "bf16", True)
-        assert all(issubclass(type(registry.get(name)), ExportTarget) for name in registry.names()[:3])
-    finally:
-        registry._entries.cache_clear()
+    points = [EntryPoint("rot13", "deploy_models:Finished", registry.GROUP)]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+    assert registry.names() == ["safetensors", "onnx", "torch", "rot13"]
+    with pytest.raises(SettingError, match="not a ExportTarget"):
+        registry.get("rot13")
+    with pytest.raises(SettingError, match="goes together"):
+        registry.resolve("onnx", "bf16", True)
+    assert all(issubclass(type(registry.get(name)), ExportTarget) for name in registry.names()[:3])

@@ -125,6 +125,19 @@ def test_divergence_is_a_result(make_engine: Make, recipe: Recipe) -> None:
     assert run(engine, recipe, trial=1)[-1].status == "completed"
 
 
+@pytest.mark.parametrize("adaptation", ["probe", "full"])
+def test_a_validation_split_of_unknown_answers_is_no_divergence(
+    make_engine: Make, recipe: Recipe, adaptation: str
+) -> None:
+    """Heads alone are trained by other code than networks."""
+    engine = make_engine()
+    target = engine.task.target
+    engine.inputs.frames["validation"] = engine.inputs.frames["validation"].assign(**{target: "unheard-of"})
+    closing = run(engine, recipe.model_copy(update={"adaptation": adaptation}))[-1]
+    assert closing.status == "failed"
+    assert closing.reason.startswith("no validation example has an answer that training knows")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

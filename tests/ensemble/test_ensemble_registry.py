@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from luthier import plugins
 from luthier.ensemble import registry
 from luthier.errors import SettingError
 
@@ -33,7 +34,7 @@ def test_another_package_s_way_is_found_and_cannot_replace_ours(monkeypatch: pyt
         EntryPoint("greedy", "pathlib:Path", registry.GROUP),
         EntryPoint("broken", "no_such_module:way", registry.GROUP),
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
     assert registry.get("mine") is Path and registry.entry("mine").trains
     assert registry.get("greedy") is not Path
     with pytest.raises(SettingError, match="cannot be imported"):

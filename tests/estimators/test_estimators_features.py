@@ -16,6 +16,15 @@ from sklearn.preprocessing import StandardScaler
 
 from luthier import FineTunedClassifier, FineTunedRegressor, LuthierError
 from luthier.errors import DataError, SettingError
+from luthier.estimators.base import FineTuned
+
+
+def test_an_estimator_that_does_not_say_what_its_targets_are_is_not_made() -> None:
+    class Silent(FineTuned):
+        pass
+
+    with pytest.raises(TypeError, match="abstract"):
+        Silent()
 
 
 def test_as_good_as_its_peers() -> None:

@@ -11,6 +11,7 @@ import report_evidence
 from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.evaluation import Evaluation, WorstError
 from luthier.evaluate.importance import Importance, importance
+from luthier.evaluate.leaks import Leaked
 from luthier.recipe import Recipe
 from luthier.report.story import Axis, BestTrial, DatasetFacts, ModelFacts, Story
 
@@ -96,12 +97,30 @@ def made_story(count: int = 24, classes: list[str] | None = None) -> Story:
             "",
             0.69,
             (0.646, 0.734),
+            "majority",
+            3e-97,
         ),
         Baseline(
-            "TF-IDF + logistic regression", {"accuracy": 0.89}, (0.862, 0.916), 1.2, "", 0.076, (0.052, 0.102)
+            "TF-IDF + logistic regression",
+            {"accuracy": 0.89},
+            (0.862, 0.916),
+            1.2,
+            "",
+            0.076,
+            (0.052, 0.102),
+            "classical",
+            2.4e-08,
         ),
         Baseline(
-            "Probe on frozen features", {"accuracy": 0.934}, (0.912, 0.955), 9.1, "", 0.032, (0.014, 0.05)
+            "Probe on frozen features",
+            {"accuracy": 0.934},
+            (0.912, 0.955),
+            9.1,
+            "",
+            0.032,
+            (0.014, 0.05),
+            "probe",
+            0.0013,
         ),
         Baseline(
             "The same from scratch",
@@ -133,6 +152,7 @@ def made_story(count: int = 24, classes: list[str] | None = None) -> Story:
         confusion=(classes, counts),
         worst=worst,
         baselines=baselines,
+        leaked=Leaked(11, 0.9652, (0.947, 0.98), 489),
         seconds=0.4,
     )
     report_evidence.fill(evaluation, QUESTIONS, classes)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,14 +10,18 @@ import pytest
 from report_stories import bare_story, made_story
 
 from luthier.evaluate.calibration import Calibration
+from luthier.evaluate.leaks import Leaked
 from luthier.evaluate.sizes import SizeCurve
 from luthier.evaluate.slices import Slice
 from luthier.evaluate.suspects import Suspects
 from luthier.evaluate.verdict import Verdict
-from luthier.report import html, words
+from luthier.report import card, html, words
 from luthier.report.story import Axis
 from luthier.report.view import results, settings, trials, trust
 from luthier.report.view.charts import charts
+
+PLACES = ((' class="verdict"', "verdict"), ("", "data-check"))
+"""Sections of the page, as they begin."""
 
 
 def said(gravity: str, at: int = 0) -> Verdict:
@@ -158,6 +163,44 @@ def test_slices_stand_by_kind_the_lowest_first_and_the_worse_are_always_shown() 
     assert by_length["rows"][1]["mark"] is None and by_length["measure"] == "accuracy"
     story.maximize = False
     assert [row["one"].name for row in trust.slices(story)[1]["rows"]] == ["short", "long"]
+
+
+def test_the_odds_of_a_difference_stand_beside_it_where_they_are_known() -> None:
+    story = made_story()
+    page, text = html.render(story), card.render(story)
+    rows = {row["name"]: row["p"] for row in results.baselines(story)}
+    assert rows["Probe on frozen features"] == 0.0013 and rows["The same from scratch"] is None
+    table = page[page.index('<section id="baselines"') :].split("</section>")[0]
+    cells = re.findall(r'<td class="num">([^<]*)</td><td class="num">[^<]*</td><td class="soft">', table)
+    assert cells == ["", "0.0013", "&lt; 0.0001", "–", "&lt; 0.0001"]
+    assert "(95% interval +0.014 to +0.050), p\u00a0=\u00a00.0013; it cost" in page
+    assert "| +0.014 to +0.050 | 0.0013 | 9.1\u00a0s |" in text and "| &lt; 0.0001 | 1.2\u00a0s |" in text
+    assert page.count("McNemar's exact test") == text.count("McNemar's exact test") == 1
+    for baseline in story.evaluation.baselines:
+        baseline.p = None
+    page, text = html.render(story), card.render(story)
+    assert "McNemar's" not in page + text and '<th scope="col" class="num">p</th>' not in page
+    assert "| +0.014 to +0.050 | 9.1\u00a0s |" in text
+
+
+def test_what_the_metric_is_without_rows_that_training_has_seen_is_said() -> None:
+    story = made_story()
+    said = (
+        "Training has seen 11 test rows or what nearly equals them; without, accuracy is 0.965 "
+        "(95% interval 0.947 to 0.980, 489 examples)."
+    )
+    assert words.unleaked(story.evaluation) == said
+    page = html.render(story)
+    verdict, data = (page.index(f'<section{kind} id="{name}"') for kind, name in PLACES)
+    places = [match.start() for match in re.finditer(re.escape(said), page)]
+    assert len(places) == 2 and verdict < places[0] < page.index("</section>", verdict)
+    assert data < places[1] < page.index("</section>", data)
+    assert said in card.render(story)
+    story.evaluation.leaked = Leaked(500, math.nan)
+    assert "all of the 500 test rows" in words.unleaked(story.evaluation)
+    story.evaluation.leaked = None
+    assert words.unleaked(story.evaluation) == ""
+    assert "Training has seen" not in html.render(story) + card.render(story)
 
 
 def test_what_was_not_looked_at_has_no_section() -> None:

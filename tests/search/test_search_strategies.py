@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from search_studies import listing
 
+from luthier import plugins
 from luthier.errors import SettingError
 from luthier.search import registry
 from luthier.search.base import Order
@@ -239,7 +240,7 @@ def test_registry_finds_those_of_other_packages(monkeypatch) -> None:
         EntryPoint("wrong", "pathlib:Path", registry.GROUP),
         EntryPoint("grid", "pathlib:Path", registry.GROUP),
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
     assert registry.names() == sorted({*registry._BUILT_IN, "absent", "mine", "wrong"})
     assert registry.get("mine") is Random
     assert registry.get("grid") is Grid

@@ -9,7 +9,7 @@ import pytest
 from study_reports import end, epoch, order
 
 from luthier.errors import RunError
-from luthier.study.store import Store
+from luthier.study import rows
 from luthier.trial import Report
 
 
@@ -164,14 +164,14 @@ def test_a_withdrawn_trial_leaves_no_trace(store, run) -> None:
 
 def test_orders_and_state_are_saved_together_or_not_at_all(store, run, monkeypatch) -> None:
     store.start_trials(run, [order(0), order(1)], strategy_state={"trials": 2})
-    original = Store._start
+    original = rows.start
 
-    def breaks(self, session, run, order):
-        original(self, session, run, order)
+    def breaks(session, run, order):
+        original(session, run, order)
         if order.trial == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Store, "_start", breaks)
+    monkeypatch.setattr(rows, "start", breaks)
     with pytest.raises(KeyboardInterrupt):
         store.start_trials(run, [order(2), order(3)], strategy_state={"trials": 4})
     assert store.trials(run)["number"].tolist() == [0, 1]

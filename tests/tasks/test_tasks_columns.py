@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from tasks_fakes import CharacterProcessor, multi_frame, regression_frame, text_frame, token_frame
 
+from luthier import plugins
 from luthier.errors import DataError, SettingError
 from luthier.tasks import registry
 from luthier.tasks.base import Columns
@@ -143,7 +144,7 @@ def test_kinds(cells: list[Any], expected: str) -> None:
 def test_a_named_task_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(DataError, match="does not fit token-classification"):
         registry.infer(text_frame(), "text", {}, "token-classification")
-    with pytest.raises(SettingError, match="Unknown task 'tagging'"):
+    with pytest.raises(SettingError, match="The task 'tagging' is unknown"):
         registry.get("tagging")
 
 
@@ -160,24 +161,21 @@ class Shouting(TextClassification):
 
 
 @pytest.fixture
-def stranger(monkeypatch: pytest.MonkeyPatch) -> Any:
+def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [importlib.metadata.EntryPoint("shouting", f"{__name__}:Shouting", registry.GROUP)]
     found.append(importlib.metadata.EntryPoint("absent", "no_such_module:Task", registry.GROUP))
     found.append(importlib.metadata.EntryPoint("odd", "json:dumps", registry.GROUP))
-    monkeypatch.setattr(registry, "entry_points", lambda group: found if group == registry.GROUP else [])
-    registry._entries.cache_clear()
-    yield
-    registry._entries.cache_clear()
+    monkeypatch.setattr(plugins, "entry_points", lambda group: found if group == registry.GROUP else [])
 
 
 @pytest.mark.usefixtures("stranger")
-@pytest.mark.filterwarnings("ignore:Task '(absent|odd)'")
+@pytest.mark.filterwarnings("ignore:The task '(absent|odd)'")
 def test_a_stranger_adds_a_task_by_an_entry_point_alone() -> None:
     assert registry.names()[-3:] == ["shouting", "absent", "odd"]
     assert registry.get("shouting") is Shouting
     with pytest.raises(SettingError, match="no_such_module"):
         registry.get("absent")
-    with pytest.raises(SettingError, match="not a subclass"):
+    with pytest.raises(SettingError, match="not a Task"):
         registry.get("odd")
     loud = text_frame().assign(text=lambda frame: frame["text"] + " !")
     assert infer(loud)[0] == "shouting"

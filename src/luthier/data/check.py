@@ -11,13 +11,12 @@ from luthier.data.check_inputs import Lengths, check_images, check_lengths, chec
 from luthier.data.check_targets import TargetKind, check_targets
 from luthier.data.dataset import ROW, Dataset, visible
 from luthier.data.duplicates import input_texts, normalise
-from luthier.data.findings import BAD_ROWS, Finding
+from luthier.data.findings import BAD_ROWS, Finding, in_order
 from luthier.data.leaks import find_leaks, find_repeats
 
 __all__ = ["Finding", "check"]
 
 InputKind = Literal["text", "tokens", "image"]
-_SEVERITY = ("error", "warning", "info")
 
 
 def check(
@@ -77,7 +76,7 @@ def check(
         keys = {name: [repr(_words(cell)) for cell in frame[inputs[0]]] for name, frame in splits.items()}
     findings += find_repeats(keys, answers, rows, what)
     findings += _nothing_left(splits, findings)
-    return sorted(findings, key=lambda finding: _SEVERITY.index(finding.severity))
+    return in_order(findings)
 
 
 def _structure(dataset: Dataset, columns: list[str]) -> list[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from luthier.data.dataset import ROW, Dataset
 
@@ -42,6 +42,11 @@ class Finding:
     message: str
     rows: list[int] = field(default_factory=list)
     split: str | None = None
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors first, then warnings; otherwise in the order they came."""
+    return sorted(findings, key=lambda finding: get_args(Severity).index(finding.severity))
 
 
 def clean(dataset: Dataset, findings: Iterable[Finding]) -> Dataset:

@@ -29,6 +29,7 @@ from luthier.errors import DataError
 Frame = pd.DataFrame
 Reader = Callable[[Path], tuple[Frame, list[str]]]
 READERS: dict[str, Reader] = {**TABLES, **dict.fromkeys((".conll", ".bio", ".iob", ".iob2"), read_conll)}
+_FRAMES = ("a frame", "a dict of frames")
 _IMAGE_COLUMNS = ("image", "image_path", "file_name", "filename", "path", "file")
 
 
@@ -55,13 +56,13 @@ def read(source: Any, *, split_column: str | None = None) -> Dataset:
     if hub.is_datasets_object(source):
         dataset = hub.from_datasets(source)
     elif isinstance(source, pd.DataFrame):
-        dataset = _from_frames({"train": source}, "a frame")
+        dataset = _from_frames({"train": source}, _FRAMES[0])
     elif isinstance(source, dict):
         if not all(isinstance(frame, pd.DataFrame) for frame in source.values()):
             raise DataError(
                 "A dict of data must hold frames by split.", 'Give {"train": frame, "test": frame}.'
             )
-        dataset = _from_frames(by_split_names(source, "The dict"), "a dict of frames")
+        dataset = _from_frames(by_split_names(source, "The dict"), _FRAMES[1])
     elif isinstance(source, (list, tuple)):
         dataset = _from_files([Path(path) for path in source], "the list of files")
     elif isinstance(source, (str, Path)):
@@ -242,11 +243,39 @@ def _media_columns(dataset: Dataset) -> Dataset:
     if named is None or (named != "image" and "image" in first.columns):
         return dataset
     splits = {split: frame.rename(columns={named: "image"}) for split, frame in dataset.splits.items()}
-    if dataset.source not in ("a frame", "a dict of frames"):
+    root = dataset.root
+    if dataset.source in _FRAMES:
+        root = _below_one_folder(splits)
+    else:
         for split, frame in splits.items():
             for row, cell in zip(frame[ROW], frame["image"], strict=True):
-                inside(cell, dataset.root, f"{dataset.source}, {split} row {row}")
-    return Dataset(dataset.name, splits, "image", dataset.root, dataset.source, dataset.notes)
+                inside(cell, root, f"{dataset.source}, {split} row {row}")
+    return Dataset(dataset.name, splits, "image", root, dataset.source, dataset.notes)
+
+
+def _below_one_folder(splits: dict[str, Frame]) -> Path:
+    """Makes the image names of frames relative to a folder that holds them all, in place, and gives it.
+
+    That is the current folder where the names are below it already. Absolute names, or names with ``..``,
+    would otherwise lead out of every folder that the data is copied to.
+    """
+    for frame in splits.values():
+        frame["image"] = frame["image"].map(lambda cell: cell.as_posix() if isinstance(cell, Path) else cell)
+    names = {cell for frame in splits.values() for cell in frame["image"] if isinstance(cell, str)}
+    if not any(Path(name).is_absolute() or ".." in Path(name).parts for name in names):
+        return Path()
+    # Only folders are resolved: what a link to a file is called says more than what it leads to.
+    paths = {name: Path(name).parent.resolve() / Path(name).name for name in names}
+    try:
+        root = Path(os.path.commonpath([path.parent for path in paths.values()]))
+    except ValueError:
+        raise DataError(
+            "The images lie on several drives, so that no folder holds them all.", "Move them to one drive."
+        ) from None
+    below = {name: path.relative_to(root).as_posix() for name, path in paths.items()}
+    for frame in splits.values():
+        frame["image"] = frame["image"].map(lambda cell: below.get(cell, cell))
+    return root
 
 
 def _names_images(column: pd.Series[Any]) -> bool:

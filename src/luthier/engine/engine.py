@@ -18,7 +18,8 @@ import torch
 from luthier.engine import prefix, warm
 from luthier.engine.cache import FeatureCache, default_folder
 from luthier.engine.checkpoint import Checkpoints
-from luthier.engine.cost import Cost, CostModel, profile
+from luthier.engine.cost import Cost, CostModel
+from luthier.engine.forecast import Forecast
 from luthier.engine.forward import predict
 from luthier.engine.group import Group, explain
 from luthier.engine.inputs import Inputs, Split
@@ -38,8 +39,6 @@ from luthier.models.source import Source
 from luthier.recipe import Recipe
 from luthier.trial import Order, Report, Status
 
-# Examples that a model's speed is measured on.
-SAMPLE = 32
 NONE: Mapping[int, Lesson] = MappingProxyType({})
 
 
@@ -78,18 +77,21 @@ class Engine:
         self.auto = measured(self.device) if auto is None else auto
         self.arithmetic = arithmetic
         self.kept = kept
-        self.cost = CostModel()
+        self.forecast = Forecast(inputs, sources, self.device)
         self.watchdog = Watchdog()
         store = FeatureCache(default_folder()) if store is None else store
-        self.sharing = Sharing(inputs, store, self.device, dtype, self._autocast, self._passed)
+        self.sharing = Sharing(inputs, store, self.device, dtype, self._autocast, self.forecast.passed)
         self._note = note
-        self.sizing = Sizing(self.device, self.cost, stack)
+        self.sizing = Sizing(self.device, self.forecast.model, stack)
         self._said: set[str] = set()
-        self._met: set[tuple[str, int | None]] = set()
-        self._blocks: dict[str, int] = {}
         self._reached: dict[int, int] = {}
         self._inherited: dict[int, dict[str, torch.Tensor]] = {}
         self._probed: dict[tuple[Any, ...], dict[str, torch.Tensor]] = {}
+
+    @property
+    def cost(self) -> CostModel:
+        """What is known of the models' speed."""
+        return self.forecast.model
 
     @property
     def room(self) -> int:
@@ -160,7 +162,7 @@ class Engine:
             if index and (reason := halt() or ""):
                 yield from self._never_begun(part, "stopped", reason)
                 continue
-            observe = partial(self._observe, setting)
+            observe = partial(self.forecast.observe, setting)
             failed = partial(self.sizing.memory.failed, structure(recipe))
             group = Group(
                 setting, self.checkpoints, self.kept, self._reached, observe, failed, self._say, halt,
@@ -196,8 +198,8 @@ class Engine:
 
     def know(self, other: Engine) -> None:
         """Takes over what another measured of the same models on this machine."""
-        self.cost, self.sizing = other.cost, other.sizing
-        self._met, self._blocks = set(other._met), dict(other._blocks)
+        self.forecast.know(other.forecast)
+        self.sizing = other.sizing
 
     def holds(self, trial: int, epoch: int) -> bool:
         """Whether a trial was left at this epoch and can go on from there."""
@@ -256,14 +258,12 @@ class Engine:
             recipe: What would be trained.
             size: Trials in its stack; the cost is that of one of them.
         """
-        source = self.sources[recipe.model]
-        if source.fingerprint not in self._blocks:
+        if not self.forecast.knows(recipe):
             return None
-        depth = self._depth(recipe)
+        depth = self.forecast.depth(recipe)
+        source = self.sources[recipe.model]
         cached = shares(recipe) and self.sharing.known(source, recipe, "train", depth)
-        return self.cost.predict(
-            source.fingerprint, recipe, size=size, cached=cached, **self._work(recipe, depth)
-        )
+        return self.forecast.predict(recipe, depth, cached=cached, size=size)
 
     def predict_costs(self, recipes: Sequence[Recipe]) -> list[Cost | None]:
         """What recipes will cost that are trained together; as for `predict_cost`.
@@ -278,7 +278,7 @@ class Engine:
             cost = self.predict_cost(recipe, min(sizes[structure(recipe)], self.room))
             if cost is not None and shares(recipe):
                 source = self.sources[recipe.model]
-                part = self.sharing.key(source, recipe, "train", self._depth(recipe))
+                part = self.sharing.key(source, recipe, "train", self.forecast.depth(recipe))
                 cost = Cost(0.0, cost.each) if part in filled else cost
                 filled.add(part)
             found.append(cost)
@@ -293,7 +293,7 @@ class Engine:
         """A recipe's network as it starts, or with a trial's trained weights."""
         task, source = self.task, self.sources[recipe.model]
         network = build(source, recipe, level=task.level, num_outputs=task.num_outputs, seed=seed)
-        self._meet(network, recipe)
+        self.forecast.meet(network, recipe)
         if trial is not None:
             network.load_trained_state(self.checkpoints.load(trial))
         return network
@@ -321,12 +321,11 @@ class Engine:
         source = self.sources[recipes[0].model]
         setting = Setting(
             self.inputs, source, recipes, self.sharing, device=self.device, dtype=self._autocast(recipes[0]),
-            watchdog=self.watchdog, also=also, halt=halt, arithmetic=self.arithmetic, meet=self._meet,
-            resume=self._resume, head=lambda recipe: self._head(recipes, recipe, halt), lessons=lessons,
+            watchdog=self.watchdog, also=also, halt=halt, arithmetic=self.arithmetic,
+            meet=self.forecast.meet, resume=self._resume,
+            head=lambda recipe: self._head(recipes, recipe, halt), lessons=lessons,
         )  # fmt: skip
-        cost = self.cost.predict(
-            source.fingerprint, setting.recipe, cached=True, **self._work(setting.recipe, setting.depth)
-        )
+        cost = self.forecast.predict(setting.recipe, setting.depth, cached=True)
         if cost is not None:
             setting.step_seconds = cost.each * setting.recipe.batch_size / max(1, len(setting.train))
         return setting
@@ -356,26 +355,6 @@ class Engine:
             return None
         return autocast_dtype(self.device, recipe.precision, self.auto)
 
-    def _meet(self, network: Network, recipe: Recipe) -> None:
-        """Times a model that is seen for the first time, so that costs can be told before anything is
-        trained.
-        """
-        source = self.sources[recipe.model]
-        size = recipe.image_size
-        if (source.fingerprint, size) in self._met:
-            return
-        self._blocks[source.fingerprint] = network.num_blocks
-        examples = self.inputs.split("train", source, recipe).examples
-        middle = np.argsort(examples.lengths, kind="stable")[len(examples) // 2 :][:SAMPLE]
-        self.cost.note(source.fingerprint, profile(network, examples.batch(middle).inputs, self.device))
-        self._met.add((source.fingerprint, size))
-
-    def _depth(self, recipe: Recipe) -> int:
-        """Depth of the deepest parameter that a recipe trains; see `Network.cut`."""
-        blocks = self._blocks[self.sources[recipe.model].fingerprint]
-        deepest = {"probe": 0, "last_k": min(recipe.last_k, blocks), "lora": blocks}
-        return deepest.get(recipe.adaptation, blocks + 1)
-
     def _depths(self, orders: Sequence[Order]) -> dict[str, set[int]]:
         """For each model the depths whose frozen outputs the orders will want, to be filled by one pass."""
         found: dict[str, set[int]] = {order.recipe.model: set() for order in orders}
@@ -386,33 +365,6 @@ class Engine:
                     order.recipe.last_k if order.recipe.adaptation == "last_k" else 0
                 )
         return found
-
-    def _work(self, recipe: Recipe, depth: int) -> dict[str, Any]:
-        """What the cost model asks of a recipe."""
-        rows = {name: len(frame) for name, frame in self.inputs.frames.items()}
-        blocks = self._blocks[self.sources[recipe.model].fingerprint]
-        return {
-            "cut": depth, "rows": rows["train"], "validation_rows": rows["validation"],
-            "cacheable": shares(recipe) and depth < blocks, "extent": self._extent(recipe),
-        }  # fmt: skip
-
-    def _observe(self, setting: Setting, recipe: Recipe, size: int, seconds: float) -> None:
-        """Teaches the cost model what an epoch took."""
-        work = self._work(recipe, setting.depth) | {"cacheable": setting.cached}
-        self.cost.observe(setting.source.fingerprint, recipe, size, seconds, **work)
-
-    def _passed(self, source: Source, recipe: Recipe, depth: int, rows: int, seconds: float) -> None:
-        """Teaches the cost model what a pass over the frozen part took."""
-        self.cost.observe_prefix(
-            source.fingerprint, recipe, seconds, cut=depth, rows=rows, extent=self._extent(recipe)
-        )
-
-    def _extent(self, recipe: Recipe) -> float | None:
-        """Pixels of an image; None for texts, whose mean length was profiled."""
-        side = recipe.image_size or getattr(
-            self.inputs.processor(self.sources[recipe.model]), "image_size", None
-        )
-        return None if side is None else float(side) ** 2
 
     def _epoch(self, trial: int) -> int:
         """Epochs that a trial has behind it."""

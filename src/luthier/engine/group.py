@@ -12,7 +12,7 @@ from luthier.engine.kept import KeptOutputs
 from luthier.engine.memory import is_out_of_memory
 from luthier.engine.setting import Live, Setting, Stack
 from luthier.engine.stacked import Unstackable
-from luthier.engine.state import Diverged, EpochResult, Halted, Position
+from luthier.engine.state import Diverged, EpochResult, Halted, Position, Unjudged
 from luthier.engine.watchdog import Hung
 from luthier.errors import LuthierError, RunError
 from luthier.recipe import Recipe
@@ -104,7 +104,8 @@ class Group:
             closing: list[tuple[int, Status, str]] = []
             for index, (live, result) in enumerate(zip(lives, results, strict=True)):
                 if isinstance(result, Diverged):
-                    closing.append((index, "failed", f"diverged: {result}"))
+                    reason = str(result) if isinstance(result, Unjudged) else f"diverged: {result}"
+                    closing.append((index, "failed", reason))
                     continue
                 self.observe(live.member.recipe, len(lives), result.seconds)
                 yield from self._report(stack, index, live, result, len(lives))

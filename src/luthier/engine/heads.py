@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from luthier.engine import kept, lesson
-from luthier.engine.batches import training_batches
 from luthier.engine.compiled import CompiledWhenItPays
+from luthier.engine.layout import Layout, epoch_of
 from luthier.engine.memory import used
 from luthier.engine.noise import Noise
 from luthier.engine.rules import KINDS, Rules
-from luthier.engine.state import Diverged, EpochResult, Halted, Member, Position, TrialState
+from luthier.engine.state import Diverged, EpochResult, Halted, Member, Position, TrialState, of_validation
 from luthier.recipe import Recipe
 from luthier.tasks.base import Batch, Examples, Task
 
@@ -128,7 +128,7 @@ class HeadStack:
         self._teachers = lesson.teachers(lessons, len(train), self._outputs, self._ones)
         self._learn = CompiledWhenItPays(self._update, self._changed, device, self._steps_left())
         self._step, self._seconds = 0, 0.0
-        self._layout: _Layout | None = None
+        self._layout: Layout | None = None
         self._said: dict[int, torch.Tensor] = {}
 
     @property
@@ -178,10 +178,11 @@ class HeadStack:
         bytes_each = len(self._judged) * self._outputs * self._judged.element_size()
         for row, logits in self._logits(range(self.size)):
             member = self._sorted[row]
-            metrics = self.task.metrics(self._outputs_of(logits), self.validation_targets)
+            outputs = self._outputs_of(logits)
+            metrics = self.task.metrics(outputs, self.validation_targets)
             epoch = max(1, member.state.epoch + (self._step > 0))
-            said = f"the validation loss became {metrics['loss']} in epoch {epoch}"
-            found[self._order[row]] = metrics if math.isfinite(metrics["loss"]) else Diverged(said)
+            finite = math.isfinite(metrics["loss"])
+            found[self._order[row]] = metrics if finite else of_validation(metrics["loss"], epoch, outputs)
             if self.size * bytes_each <= kept.MEMORY_BYTES:
                 self._said[row] = logits
         return [found[k] for k in range(self.size)]
@@ -266,28 +267,18 @@ class HeadStack:
         epochs = [member.recipe.epochs - member.state.epoch for member in self.members]
         return self.steps_per_epoch * max(0, *epochs)
 
-    def _lay_out(self) -> _Layout:
+    def _lay_out(self) -> Layout:
         """Says for an epoch, or the rest of one, who sees what at which step, and at what rates."""
-        shape = (self.steps_per_epoch, self.size, self._batch)
-        indices, counts = np.empty(shape, dtype=np.int32), np.full(shape[:2], self._batch)
-        for row, member in enumerate(self._sorted):
-            epoch = member.state.epoch + 1
-            lengths, size = self.train.lengths, member.recipe.batch_size
-            batches = training_batches(lengths, size, member.seed, epoch, member.rows)
-            for step, batch in enumerate(batches):
-                if len(batch) < self._batch:
-                    # The rest of the place is taken by examples of the batch itself, and does not count.
-                    counts[step, row] = len(batch)
-                    batches[step] = np.resize(batch, self._batch)
-            indices[:, row] = np.concatenate(batches).reshape(-1, self._batch)
-            if self._step == 0:
-                self._noise.start(row, epoch)
+        indices, counts = epoch_of(self._sorted, self.train.lengths, self.steps_per_epoch, self._batch)
+        if self._step == 0:
+            for row, member in enumerate(self._sorted):
+                self._noise.start(row, member.state.epoch + 1)
         plan = self._rules.plan(self._steps.tolist(), self.steps_per_epoch - self._step)
         chosen = torch.from_numpy(indices.reshape(self.steps_per_epoch, -1)).to(self.device)
-        self._layout = _Layout(chosen, counts, plan, self._step)
+        self._layout = Layout(chosen, counts, plan, self._step)
         return self._layout
 
-    def _take(self, layout: _Layout) -> None:
+    def _take(self, layout: Layout) -> None:
         """One step of every member."""
         indices, counts = layout.indices[self._step], layout.counts[self._step]
         torch.index_select(self._values, 0, indices, out=self._inputs)
@@ -390,23 +381,6 @@ class _Cut:
     def __call__(self, logits: torch.Tensor) -> list[np.ndarray]:
         everything = np.arange(len(self.validation))
         return self.task.outputs(logits, Batch({}, self.validation.targets_of(everything), everything))
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """An epoch as it will go.
-
-    Attributes:
-        indices: (steps, trials * batch) examples.
-        counts: (steps, trials) how many of a trial's places are taken by its batch.
-        plan: See `Rules.plan`; of the steps from ``first`` on.
-        first: The step at which it was made.
-    """
-
-    indices: torch.Tensor
-    counts: np.ndarray
-    plan: torch.Tensor
-    first: int
 
 
 def _flat(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

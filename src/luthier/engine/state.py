@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,6 +114,23 @@ class EpochResult:
 
 class Diverged(Exception):
     """A trial's loss is no longer a finite number; the message says where."""
+
+
+class Unjudged(Diverged):
+    """There is no validation loss, though the trial may be sound: training knows none of the answers."""
+
+
+def of_validation(loss: float, epoch: int, outputs: Sequence[np.ndarray]) -> Diverged:
+    """What to make of a validation loss that is not finite.
+
+    Args:
+        loss: NaN or infinite.
+        epoch: After which it was found.
+        outputs: What the trial said of the validation split.
+    """
+    if math.isnan(loss) and all(bool(np.isfinite(output).all()) for output in outputs):
+        return Unjudged("no validation example has an answer that training knows, so none gives a loss")
+    return Diverged(f"the validation loss became {loss} in epoch {epoch}")
 
 
 class Halted(Exception):

@@ -18,7 +18,7 @@ from luthier.engine.forward import forward, mixed, place, precise, predict, to_d
 from luthier.engine.memory import is_out_of_memory, used
 from luthier.engine.noise import Noise
 from luthier.engine.optim import Updater
-from luthier.engine.state import Diverged, EpochResult, Halted, Member, Position, TrialState
+from luthier.engine.state import Diverged, EpochResult, Halted, Member, Position, TrialState, of_validation
 from luthier.engine.watchdog import Hung, Watchdog
 from luthier.models.network import Network
 from luthier.tasks.base import Batch, Examples, Task
@@ -174,8 +174,7 @@ class Training:
             metrics = self.task.metrics(each, self.validation_targets)
             epoch = max(1, member.state.epoch + (self._step > 0))
             finite = math.isfinite(metrics["loss"])
-            said = f"the validation loss became {metrics['loss']} in epoch {epoch}"
-            found.append(metrics if finite else Diverged(said))
+            found.append(metrics if finite else of_validation(metrics["loss"], epoch, each))
         return found
 
     def said(self, index: int) -> kept.Later:

@@ -4,13 +4,10 @@ point group luthier.ensembles. What a name stands for is imported when it is use
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
-from luthier.errors import SettingError
+from luthier.plugins import Plugins
 
 if TYPE_CHECKING:
     from luthier.ensemble.ways import Way
@@ -36,7 +33,6 @@ class Entry:
     tried: bool = False
 
 
-# Found without an installation too, and never replaced by another package's.
 BUILT_IN: dict[str, Entry] = {
     "greedy": Entry("luthier.ensemble.greedy:greedy", tried=True),
     "stacking": Entry("luthier.ensemble.stacking:stacking", tried=True),
@@ -50,16 +46,14 @@ BUILT_IN: dict[str, Entry] = {
     "boosting": Entry("luthier.ensemble.boosting:boosting", trains=True, single=True),
     "snapshot": Entry("luthier.ensemble.snapshot:snapshot", trains=True),
 }
-
-
-def _others() -> dict[str, EntryPoint]:
-    taken = {*BUILT_IN, NONE, AUTO}
-    return {point.name: point for point in entry_points(group=GROUP) if point.name not in taken}
+_PLUGINS = Plugins(
+    GROUP, "ensemble", "ensembles", {name: one.target for name, one in BUILT_IN.items()}, (NONE, AUTO)
+)
 
 
 def names() -> list[str]:
     """All that ``--ensemble`` takes, in alphabetical order; nothing is imported for it."""
-    return sorted({NONE, AUTO, *BUILT_IN, *_others()})
+    return sorted(_PLUGINS.names())
 
 
 def entry(name: str) -> Entry:
@@ -69,15 +63,7 @@ def entry(name: str) -> Entry:
     Raises:
         SettingError: The name is unknown; lists those that are known.
     """
-    if name in BUILT_IN:
-        return BUILT_IN[name]
-    others = _others()
-    if name in others:
-        return Entry(others[name].value, trains=True)
-    known = names()
-    near = difflib.get_close_matches(name, known, n=1)
-    meant = f"Did you mean {near[0]!r}? " if near else ""
-    raise SettingError(f"The ensemble {name!r} is unknown.", f"{meant}Known ensembles: {', '.join(known)}.")
+    return BUILT_IN[name] if name in BUILT_IN else Entry(_PLUGINS.target(name), trains=True)
 
 
 def get(name: str) -> Way:
@@ -86,14 +72,7 @@ def get(name: str) -> Way:
     Raises:
         SettingError: As for `entry`; or another package's cannot be imported.
     """
-    target = entry(name).target
-    try:
-        module, _, attribute = target.partition(":")
-        found: Way = getattr(import_module(module), attribute)
-    except Exception as error:
-        if name in BUILT_IN:
-            raise
-        raise SettingError(f"The ensemble {name!r} ({target}) cannot be imported: {error}") from error
+    found: Way = _PLUGINS.load(name)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ SHARED = (
 """Parameters that are settings of a run by the same name."""
 
 
-class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class FineTuned(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
     """Parameters of both estimators; each says what its targets are.
 
     Texts and images are fine-tuned on by a whole run of `luthier.tune`; for arrays of features a linear head
@@ -120,24 +121,25 @@ class FineTuned(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
 
     # -- what each estimator says ----------------------------------------------------------------------------
 
+    @abstractmethod
     def _checked(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Features as float64, and targets."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _checked_targets(self, y: Any) -> np.ndarray:
         """(n,) targets beside texts or images."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _learn(self, y: np.ndarray) -> None:
         """Learns what targets there are, from those that count."""
 
+    @abstractmethod
     def _for_head(self, y: np.ndarray) -> tuple[np.ndarray, int | None]:
         """(n,) class indices and the number of classes, or values and None."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _for_run(self, y: np.ndarray, kind: str) -> tuple[str, list[Any]]:
         """Name of the run's task, and targets as its table holds them."""
-        raise NotImplementedError
 
     # -- the two ways ----------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ of them. How much a setting matters with all its interactions is `luthier.evalua
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.ensemble import RandomForestRegressor
 
 from luthier.evaluate.levels import Levels, levels_of
+from luthier.evaluate.plain import Plain
 from luthier.evaluate.tables import active_rows
 
 FEWEST = 8
@@ -68,7 +69,7 @@ class Curve:
 
 
 @dataclass
-class Anova:
+class Anova(Plain):
     """The whole decomposition, as far as it was made.
 
     Attributes:
@@ -78,15 +79,6 @@ class Anova:
 
     effects: list[Effect] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Anova:
-        """What `to_json` wrote."""
-        return cls([Effect(**row) for row in values["effects"]], [Curve(**row) for row in values["curves"]])
 
 
 def anova(frame: pd.DataFrame, scores: np.ndarray, varied: dict[str, str], *, seed: int = 0) -> Anova:

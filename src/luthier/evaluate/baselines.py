@@ -15,15 +15,14 @@ from luthier.evaluate.intervals import (
     UNKNOWN,
     Interval,
     metric_intervals,
-    number,
-    pair,
     paired_difference,
 )
+from luthier.evaluate.plain import Plain
 from luthier.tasks.base import Task
 
 
 @dataclass
-class Baseline:
+class Baseline(Plain):
     """One baseline on the held-out split.
 
     Attributes:
@@ -49,35 +48,6 @@ class Baseline:
     difference_interval: Interval | None = None
     kind: str = ""
     p: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "name": self.name,
-            "metrics": dict(self.metrics),
-            "interval": list(self.interval),
-            "seconds": self.seconds,
-            "note": self.note,
-            "difference": self.difference,
-            "difference_interval": None
-            if self.difference_interval is None
-            else list(self.difference_interval),
-            "kind": self.kind,
-            "p": self.p,
-        }
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Baseline:
-        """The baseline that `to_json` wrote; None in place of a number reads as NaN."""
-        difference = values["difference_interval"]
-        return cls(
-            **{
-                **values,
-                "metrics": {name: number(value) for name, value in values["metrics"].items()},
-                "interval": pair(values["interval"]),
-                "difference_interval": None if difference is None else pair(difference),
-            }
-        )
 
 
 def from_outputs(

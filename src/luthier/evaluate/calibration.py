@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,10 @@ from luthier.evaluate.intervals import (
     RESAMPLES,
     UNKNOWN,
     Interval,
-    number,
-    pair,
     resampled_totals,
     wilson,
 )
+from luthier.evaluate.plain import Plain
 from luthier.tasks.base import Decisions, Task
 
 BINS = 15
@@ -55,7 +54,7 @@ class Bin:
 
 
 @dataclass
-class Calibration:
+class Calibration(Plain):
     """How sure a model is, and how right.
 
     Attributes:
@@ -73,22 +72,6 @@ class Calibration:
     temperature: float = 1.0
     bins: list[Bin] = field(default_factory=list)
     chance: float = float("nan")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Calibration:
-        """What `to_json` wrote; None stands for NaN, as JSON has none."""
-        return cls(
-            error=number(values["error"]),
-            interval=pair(values["interval"]),
-            before=number(values["before"]),
-            temperature=number(values["temperature"]),
-            bins=[Bin(**row) for row in values["bins"]],
-            chance=number(values.get("chance")),
-        )
 
 
 def calibrate(

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
-from luthier.evaluate.intervals import UNKNOWN, Interval, number, pair
+from luthier.evaluate.intervals import UNKNOWN, Interval
+from luthier.evaluate.plain import Plain
 
 
 @dataclass
-class Combined:
+class Combined(Plain):
     """What is told of a candidate.
 
     Attributes:
@@ -41,14 +41,3 @@ class Combined:
     chosen: bool = False
     seconds: float = 0.0
     note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Combined:
-        """What `to_json` wrote; None stands for NaN, as JSON has none."""
-        known = {name: number(values[name]) for name in ("validation", "gain", "test", "test_gain")}
-        pairs = {name: pair(values[name]) for name in ("interval", "test_interval")}
-        return cls(**values | known | pairs | {"parts": [(int(t), float(w)) for t, w in values["parts"]]})

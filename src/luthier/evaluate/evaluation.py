@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,9 @@ import pandas as pd
 from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.calibration import Calibration, calibrate
 from luthier.evaluate.combined import Combined
-from luthier.evaluate.intervals import UNKNOWN, Interval, metric_intervals, number, pair
+from luthier.evaluate.intervals import UNKNOWN, Interval, metric_intervals
 from luthier.evaluate.leaks import Leaked
+from luthier.evaluate.plain import Plain, fields_of
 from luthier.evaluate.resampling import CrossValidation
 from luthier.evaluate.selection import Selection
 from luthier.evaluate.sizes import SizeCurve
@@ -52,7 +53,7 @@ class WorstError:
 
 
 @dataclass
-class Evaluation:
+class Evaluation(Plain):
     """One model on one split.
 
     Attributes:
@@ -116,41 +117,19 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; NaN becomes None."""
-        values = asdict(self)
+        values = super().to_json()
         if self.confusion is not None:
             labels, counts = self.confusion
             values["confusion"] = {"labels": list(labels), "counts": np.asarray(counts).tolist()}
-        values["baselines"] = [baseline.to_json() for baseline in self.baselines]
         plain: dict[str, Any] = _plain(values)
         return plain
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Evaluation:
+    def from_json(cls, values: dict[str, Any]) -> Self:
         """The evaluation that `to_json` wrote."""
-        confusion = values["confusion"]
-        return cls(
-            **{
-                **values,
-                "metrics": {name: number(value) for name, value in values["metrics"].items()},
-                "intervals": {name: pair(ends) for name, ends in values["intervals"].items()},
-                "confusion": confusion and (confusion["labels"], np.asarray(confusion["counts"])),
-                "worst": [WorstError(**row) for row in values["worst"]],
-                "baselines": [Baseline.from_json(row) for row in values["baselines"]],
-            }
-            | {name: _read(part, values.get(name)) for name, part in _OPTIONAL.items()}
-            | {name: [part.from_json(row) for row in values.get(name, [])] for name, part in _LISTED.items()}
-        )
-
-
-_OPTIONAL: dict[str, Any] = {
-    "selection": Selection, "cross_validation": CrossValidation, "calibration": Calibration,
-    "suspects": Suspects, "sizes": SizeCurve, "leaked": Leaked,
-}  # fmt: skip
-_LISTED: dict[str, Any] = {"slices": Slice, "combined": Combined, "verdicts": Verdict}
-
-
-def _read(part: Any, value: dict[str, Any] | None) -> Any:
-    return None if value is None else part.from_json(value)
+        told = values["confusion"]
+        confusion = told and (told["labels"], np.asarray(told["counts"]))
+        return cls(**fields_of(cls, values | {"confusion": None}) | {"confusion": confusion})
 
 
 def evaluate(

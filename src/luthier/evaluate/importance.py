@@ -3,8 +3,7 @@ cannot be said. What settings do alone and in pairs is `luthier.evaluate.anova`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from scipy.stats import kruskal, spearmanr
 from sklearn.ensemble import RandomForestRegressor
 
 from luthier.evaluate.anova import Anova, anova
+from luthier.evaluate.plain import Plain
 from luthier.evaluate.tables import is_numeric, numbers, varied_settings
 
 FEWEST = 8
@@ -45,7 +45,7 @@ class Mattered:
 
 
 @dataclass
-class Importance:
+class Importance(Plain):
     """How each setting mattered over finished trials.
 
     Attributes:
@@ -62,16 +62,6 @@ class Importance:
     explained: float | None = None
     reason: str = ""
     anova: Anova = field(default_factory=Anova)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Importance:
-        """What `to_json` wrote."""
-        known = {"settings": [Mattered(**row) for row in values["settings"]]}
-        return cls(**values | known | {"anova": Anova.from_json(values["anova"])})
 
 
 def importance(trials: pd.DataFrame, *, seed: int = 0) -> Importance:

@@ -3,8 +3,7 @@ two models."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,17 +19,6 @@ _CELLS = 2_000_000  # weights held at once: 16 MB of float64, whatever the numbe
 Interval = tuple[float, float]
 Summarise = Callable[[np.ndarray], dict[str, float]]
 UNKNOWN: Interval = (float("nan"), float("nan"))
-
-
-def number(value: float | None) -> float:
-    """A number as JSON has it: None stands for NaN."""
-    return math.nan if value is None else float(value)
-
-
-def pair(values: Sequence[float | None]) -> Interval:
-    """An interval as JSON has it."""
-    low, high = values
-    return number(low), number(high)
 
 
 def group_sums(statistics: np.ndarray, groups: Any | None) -> np.ndarray:

@@ -6,17 +6,18 @@ How equal and nearly equal inputs are found lives in `luthier.data.leaks`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from luthier.evaluate.intervals import UNKNOWN, Interval, metric_intervals, number, pair
+from luthier.evaluate.intervals import UNKNOWN, Interval, metric_intervals
+from luthier.evaluate.plain import Plain
 from luthier.tasks.base import Task
 
 
 @dataclass
-class Leaked:
+class Leaked(Plain):
     """What test rows that also stand in the training rows do to the result.
 
     Attributes:
@@ -30,15 +31,6 @@ class Leaked:
     value: float
     interval: Interval = UNKNOWN
     n: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Leaked:
-        """What `to_json` wrote; None stands for NaN, as JSON has none."""
-        return cls(**values | {"value": number(values["value"]), "interval": pair(values["interval"])})
 
 
 def without(

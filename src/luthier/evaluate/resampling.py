@@ -4,7 +4,7 @@ of one. Who is trained on them, and when, lives in `luthier.run.folds`."""
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +18,8 @@ from sklearn.model_selection import (
     StratifiedShuffleSplit,
 )
 
-from luthier.evaluate.intervals import UNKNOWN, Interval, number, pair
+from luthier.evaluate.intervals import UNKNOWN, Interval
+from luthier.evaluate.plain import Plain
 
 HELD_OUT = 0.2
 """Share of the rows that a hold-out leaves out."""
@@ -27,7 +28,7 @@ Way = Literal["folds", "holdouts"]
 
 
 @dataclass
-class CrossValidation:
+class CrossValidation(Plain):
     """What recipes scored on rows that they were not trained on, over training and validation rows together.
 
     Attributes:
@@ -50,18 +51,6 @@ class CrossValidation:
     finalists: dict[int, float] = field(default_factory=dict)
     rows: int = 0
     seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> CrossValidation:
-        """What `to_json` wrote; None stands for NaN, as JSON has none."""
-        known = {"value": number(values["value"]), "interval": pair(values["interval"])}
-        known["each"] = [number(value) for value in values["each"]]
-        known["finalists"] = {int(trial): number(value) for trial, value in values["finalists"].items()}
-        return cls(**values | known)
 
 
 def resamplings(

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from luthier.evaluate.intervals import LEVEL, UNKNOWN, Interval, group_sums
+from luthier.evaluate.plain import Plain
 
 RESAMPLES = 1000
 # Share of units that a resample leaves out, over the share that it draws.
@@ -23,7 +24,7 @@ Scores = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
-class Selection:
+class Selection(Plain):
     """What is known of the chosen model from the rows that it was chosen on, in the metric's own values.
 
     Attributes:
@@ -42,20 +43,6 @@ class Selection:
     trials: int = 0
     left_out: int = 0
     groups: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Selection:
-        """What `to_json` wrote; None stands for NaN, as JSON has none."""
-        low, high = (math.nan if end is None else float(end) for end in values["interval"])
-        known = {
-            name: math.nan if values[name] is None else float(values[name])
-            for name in ("validation", "expected")
-        }
-        return cls(**{**values, **known, "interval": (low, high)})
 
 
 def corrected(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from luthier.evaluate.intervals import UNKNOWN, Interval, group_sums, number, pair
+from luthier.evaluate.intervals import UNKNOWN, Interval, group_sums
 from luthier.evaluate.linear import linear_head
+from luthier.evaluate.plain import Plain
 from luthier.tasks.base import Task
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -25,7 +26,7 @@ _CELLS = 2**24  # numbers of all heads' statistics together: 128 MB of float64
 
 
 @dataclass
-class SizeCurve:
+class SizeCurve(Plain):
     """The metric by the number of training rows.
 
     Attributes:
@@ -50,20 +51,6 @@ class SizeCurve:
     gain: float = float("nan")
     gain_interval: Interval = UNKNOWN
     seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> SizeCurve:
-        """What `to_json` wrote; None stands for NaN, as JSON has none."""
-        known: dict[str, Any] = {
-            name: [number(x) for x in values[name]] for name in ("values", "lows", "highs")
-        }
-        known |= {name: number(values[name]) for name in ("twice", "gain") if name in values}
-        known |= {name: pair(values[name]) for name in ("interval", "gain_interval") if name in values}
-        return cls(**values | known)
 
 
 def size_curve(

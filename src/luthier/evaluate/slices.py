@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,10 @@ from luthier.evaluate.intervals import (
     UNKNOWN,
     Interval,
     group_sums,
-    number,
-    pair,
     resampled_totals,
     score_interval,
 )
+from luthier.evaluate.plain import Plain
 from luthier.tasks.base import Task
 
 FEW = 10
@@ -40,7 +39,7 @@ OTHER, MISSING = "(other)", "(missing)"
 
 
 @dataclass
-class Slice:
+class Slice(Plain):
     """One part of the held-out rows.
 
     Attributes:
@@ -60,16 +59,6 @@ class Slice:
     interval: Interval = UNKNOWN
     worse: bool = False
     p: float = float("nan")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Slice:
-        """What `to_json` wrote; None stands for NaN, as JSON has none."""
-        known = {"value": number(values["value"]), "p": number(values.get("p"))}
-        return cls(**values | known | {"interval": pair(values["interval"])})
 
 
 def check_columns(columns: Sequence[str], frame: pd.DataFrame, where: str) -> None:

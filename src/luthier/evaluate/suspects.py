@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from luthier.evaluate.plain import Plain
 from luthier.evaluate.resampling import resamplings
 from luthier.tasks.base import Task
 
@@ -35,7 +36,7 @@ COLUMNS = ["split", "row", "input", "given", "suggested", "quality"]
 
 
 @dataclass
-class Suspect:
+class Suspect(Plain):
     """One row whose label is likely wrong.
 
     Attributes:
@@ -54,18 +55,9 @@ class Suspect:
     suggested: str
     quality: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Suspect:
-        """What `to_json` wrote."""
-        return cls(**values)
-
 
 @dataclass
-class Suspects:
+class Suspects(Plain):
     """Likely label mistakes.
 
     Attributes:
@@ -79,15 +71,6 @@ class Suspects:
     found: dict[str, int]
     share: float
     note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Suspects:
-        """What `to_json` wrote."""
-        return cls(**values | {"rows": [Suspect.from_json(row) for row in values["rows"]]})
 
     def table(self) -> pd.DataFrame:
         """One row a suspect."""

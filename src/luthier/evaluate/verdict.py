@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+from luthier.evaluate.plain import Plain
 
 Gravity = Literal["fault", "advice", "good"]
 
 
 @dataclass
-class Verdict:
+class Verdict(Plain):
     """What one rule says.
 
     Attributes:
@@ -26,12 +28,3 @@ class Verdict:
     title: str
     evidence: str
     step: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Verdict:
-        """What `to_json` wrote."""
-        return cls(**values)

@@ -122,11 +122,38 @@ def sense(baseline: Baseline) -> str:
     return "down" if high < 0 else "same"
 
 
+def odds(p: float | None) -> str:
+    """A p-value in two digits; below a ten-thousandth only that it is."""
+    if p is None or not math.isfinite(p):
+        return UNKNOWN
+    return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
+
+
+def unleaked(evaluation: Evaluation) -> str:
+    """The metric without the test rows that training has seen, in a sentence; empty where there are none."""
+    found = evaluation.leaked
+    if found is None:
+        return ""
+    rows = f"{found.rows:,} test {'row' if found.rows == 1 else 'rows'}"
+    if not found.n:
+        return f"Training has seen all of the {rows} or what nearly equals them: nothing is left to judge by."
+    interval = f"95% interval {between(found.interval)}, {count(found.n, 'example')}"
+    return (
+        f"Training has seen {rows} or what nearly equals them; without, {plain_name(evaluation.metric)} is "
+        f"{number(found.value)} ({interval})."
+    )
+
+
 def gain(evaluation: Evaluation, baseline: Baseline) -> str:
     """What fine-tuning brought over one baseline, as a clause that follows the baseline's name."""
     if baseline.difference is None or not math.isfinite(baseline.difference):
         return f"{plain_name(evaluation.metric)} {number(baseline.metrics.get(evaluation.metric))}"
-    return difference(baseline.difference, baseline.difference_interval or (math.nan, math.nan))
+    said = difference(baseline.difference, baseline.difference_interval or (math.nan, math.nan))
+    if baseline.p is None:
+        return said
+    shown = odds(baseline.p)
+    # No line breaks within it.
+    return f"{said}, " + f"p {shown if shown.startswith('<') else f'= {shown}'}".replace(" ", "\u00a0")
 
 
 def difference(value: float, ends: Interval) -> str:

@@ -18,6 +18,7 @@ from luthier.engine.engine import Engine
 from luthier.engine.inputs import Inputs
 from luthier.errors import DataError
 from luthier.run import prepare as preparing
+from luthier.run.answers import any_known
 from luthier.run.rank import rank as rank_models
 from luthier.run.settings import Settings
 from luthier.tasks.base import Task
@@ -51,12 +52,11 @@ def check(settings: Settings, data: Any = None) -> Checked:
     kind, columns = preparing.understand(dataset, settings)
     source = next(iter(preparing.find_models(settings, kind).values()))
     findings = preparing.check_data(dataset, kind(columns), settings, source)
-    order = {"error": 0, "warning": 1, "info": 2}
     return Checked(
         kind.name,
         dict(columns.roles),
         {name: len(frame) for name, frame in dataset.splits.items()},
-        sorted(findings, key=lambda finding: order[finding.severity]),
+        findings,
         [*dataset.notes, columns.why],
     )
 
@@ -112,11 +112,8 @@ def known_answers(task: Task, frame: pd.DataFrame) -> list[np.ndarray]:
     Raises:
         DataError: Training saw none of them, so that there is nothing to judge by.
     """
-    targets = task.targets(frame)
-    # With any outputs at all: whether an answer has a loss is up to the answer.
-    losses = task.example_losses(task.majority(targets, targets), targets)
-    if np.isfinite(losses).any():
-        return targets
+    if any_known(task, frame):
+        return task.targets(frame)
     target = task.columns.roles["target"]
     column = target[0] if isinstance(target, list) else target
     met = [str(value) for value in frame[column].map(str).unique()[:NAMED]]

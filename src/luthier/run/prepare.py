@@ -14,6 +14,7 @@ import pandas as pd
 
 from luthier import data as reading
 from luthier.data.check import Finding
+from luthier.data.findings import in_order
 from luthier.errors import DataError, SettingError
 from luthier.evaluate.slices import check_columns
 from luthier.models import families
@@ -22,6 +23,7 @@ from luthier.models import source as models
 from luthier.models.network import build
 from luthier.models.source import Source
 from luthier.recipe import Recipe
+from luthier.run import answers
 from luthier.run.finalists import MOST
 from luthier.run.settings import Settings
 from luthier.search.defaults import default_space
@@ -101,7 +103,7 @@ def prepare(
         dataset = reading.drop_leaks(dataset, findings)
     train = dataset.splits["train"]
     task.fit(train)
-    said = len(dataset.notes)
+    said, given = len(dataset.notes), set(dataset.splits)
     dataset = reading.split(
         dataset,
         strata=task.strata(train),
@@ -114,8 +116,11 @@ def prepare(
     )
     for message in dataset.notes[said:]:
         note(message)
-    # What the training split says, and no other: a regression's scale must not know the test.
-    task.fit(dataset.splits["train"])
+    answers.fit(task, dataset, settings.group)
+    # Which answers training never shows is known only now.
+    kept = [one for one in findings if one.code != "class-unseen"]
+    findings = in_order([*kept, *answers.unseen(task, dataset, given, settings.group)])
+    stop_on_errors(findings)
     note("Rows: " + ", ".join(f"{len(frame):,} {name}" for name, frame in dataset.splits.items()) + ".")
     for finding in findings:
         if finding.severity == "warning":

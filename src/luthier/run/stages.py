@@ -88,21 +88,22 @@ class Run:
             settings.device, auto=self.manifest["precision"], stack=settings.stack, note=self.watch.note,
             kept=KeptOutputs(self.folder.outputs),
         )  # fmt: skip
-        with Interrupt(self.watch.note) as interrupt, self._recording_failure():
-            with self._stage("Ranking models by probes" if len(self.goals.models) > 1 else "Baselines"):
-                names = self._first_look(engine)
-            with self._stage("Searching"):
-                finalists, combiner = self._search(engine, names, interrupt)
-            with self._stage("Choosing the winner"):
-                finalists.repeat()
-                best = finalists.choose() or self._fallback()
-            with self._stage("Combining"):
-                tried = combiner.combine(best)
-            with self._stage("Proving on the test split"):
-                self._prove(engine, best, tried, finalists, interrupt)
-                combiner.discard(tried)
-        result = Result.load(self.folder.path)
-        self.watch.finished(result)
+        with Interrupt(self.watch.note) as interrupt:
+            with self._recording_failure():
+                with self._stage("Ranking models by probes" if len(self.goals.models) > 1 else "Baselines"):
+                    names = self._first_look(engine)
+                with self._stage("Searching"):
+                    finalists, combiner = self._search(engine, names, interrupt)
+                with self._stage("Choosing the winner"):
+                    finalists.repeat()
+                    best = finalists.choose() or self._fallback()
+                with self._stage("Combining"):
+                    tried = combiner.combine(best)
+                with self._stage("Proving on the test split"):
+                    self._prove(engine, best, tried, finalists, interrupt)
+                    combiner.discard(tried)
+            result = Result.load(self.folder.path)
+            self.watch.finished(result)
         if missed := self.goals.objectives.missed(best.score):
             raise RunError(
                 f"No trial keeps to the constraints: the nearest, trial {best.trial}, has {missed}.",

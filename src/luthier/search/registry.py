@@ -4,17 +4,13 @@ luthier.strategies.
 
 from __future__ import annotations
 
-import difflib
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-
 from luthier.errors import SettingError
+from luthier.plugins import Plugins
 from luthier.search.base import Strategy
 from luthier.space import Space
 
 GROUP = "luthier.strategies"
 
-# Found without an installation too, and never replaced by another package's.
 _BUILT_IN = {
     "auto": "luthier.search.auto:Auto",
     "bayesian": "luthier.search.bayesian:Bayesian",
@@ -25,15 +21,12 @@ _BUILT_IN = {
     "population": "luthier.search.population:Population",
     "random": "luthier.search.random:Random",
 }
-
-
-def _others() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP) if point.name not in _BUILT_IN}
+_PLUGINS = Plugins(GROUP, "strategy", "strategies", _BUILT_IN)
 
 
 def names() -> list[str]:
     """All strategies, in alphabetical order; nothing is imported for it."""
-    return sorted({*_BUILT_IN, *_others()})
+    return sorted(_PLUGINS.names())
 
 
 def get(name: str) -> type[Strategy]:
@@ -41,27 +34,9 @@ def get(name: str) -> type[Strategy]:
 
     Raises:
         SettingError: The name is unknown, lists those that are known; or another package's strategy cannot be
-            imported.
+            imported, or is none.
     """
-    if name in _BUILT_IN:
-        module, _, attribute = _BUILT_IN[name].partition(":")
-        found: type[Strategy] = getattr(import_module(module), attribute)
-        return found
-    others = _others()
-    if name not in others:
-        known = names()
-        near = difflib.get_close_matches(name, known, n=1)
-        meant = f"Did you mean {near[0]!r}? " if near else ""
-        raise SettingError(
-            f"The strategy {name!r} is unknown.", f"{meant}Known strategies: {', '.join(known)}."
-        )
-    point = others[name]
-    try:
-        found = point.load()
-    except Exception as error:
-        raise SettingError(f"The strategy {name!r} ({point.value}) cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Strategy)):
-        raise SettingError(f"The strategy {name!r} ({point.value}) is not a Strategy.")
+    found: type[Strategy] = _PLUGINS.load(name, Strategy)
     return found
 
 

@@ -1,5 +1,5 @@
 """`Space`: which settings of a recipe vary, over what, under which conditions, and where good values are
-believed to lie.
+believed to lie. Whether its conditions can hold is looked at in `conditions`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,10 @@ import yaml
 
 from luthier.errors import SettingError
 from luthier.recipe import Recipe
-from luthier.space.domain import Domain, Number
+from luthier.space.conditions import check_references, parents, parents_first
+from luthier.space.domain import Domain
 from luthier.space.parse import (
     Alternative,
-    check_name,
     parse_forbidden,
     parse_setting,
     plain_forbidden,
@@ -74,8 +73,8 @@ class Space:
             for name, alternatives in self.settings.items()
             if any(alternative.domain.varies for alternative in alternatives)
         ]
-        self._check_references()
-        self._order = self._sorted_names()
+        check_references(self.settings, self.forbidden)
+        self._order = parents_first(self.settings)
         if self.forbidden and not any(True for _ in self._allowed_assignments()):
             raise SettingError(
                 "Space: the forbidden combinations forbid everything.", "Take one of them out."
@@ -331,14 +330,11 @@ class Space:
         first.
         """
         needed = {name for clause in self.forbidden for name in clause}
-        needed |= {parent for name in self.settings for parent in self._parents(name)}
+        needed |= {parent for alternatives in self.settings.values() for parent in parents(alternatives)}
         for name in reversed(self._order):
             if name in needed:
-                needed |= self._parents(name)
+                needed |= parents(self.settings[name])
         return [name for name in self._order if name in needed]
-
-    def _parents(self, name: str) -> set[str]:
-        return {parent for alternative in self.settings[name] for parent in alternative.when}
 
     def _assignments(
         self, names: Sequence[str], listed: Callable[[Domain], Sequence[Any]]
@@ -364,41 +360,3 @@ class Space:
     def _mass(self, values: Mapping[str, Any]) -> float:
         domains = {name: self._active(name, values) for name in values}
         return math.prod(domain.mass(values[name]) for name, domain in domains.items() if domain is not None)
-
-    # -- checks ----------------------------------------------------------------------------------------------
-
-    def _check_references(self) -> None:
-        for name, alternatives in self.settings.items():
-            for alternative in alternatives:
-                for parent, wanted in alternative.when.items():
-                    self._check_reference(parent, wanted, f"Space: {name}: the condition on")
-        if any(alternative.when for alternative in self.settings.get("model", ())):
-            raise SettingError(
-                "Space: model cannot have a condition.", "Let other settings depend on the model instead."
-            )
-        for clause in self.forbidden:
-            for name, wanted in clause.items():
-                self._check_reference(name, wanted, "Space: the forbidden combination of")
-
-    def _check_reference(self, name: str, wanted: tuple[Any, ...], what: str) -> None:
-        check_name(name, what, self.settings)
-        domains = [alternative.domain for alternative in self.settings[name]]
-        if any(isinstance(domain, Number) and not domain.discrete for domain in domains):
-            raise SettingError(f"{what} {name} needs listed values, and {name} is a continuous range.")
-        for value in wanted:
-            if not any(domain.contains(value) for domain in domains):
-                raise SettingError(f"{what} {name} names {value!r}, which {name} never is.")
-
-    def _sorted_names(self) -> list[str]:
-        """Names as they were given, but parents before children."""
-        sorter = TopologicalSorter({name: self._parents(name) for name in self.settings})
-        try:
-            sorter.prepare()
-        except CycleError as error:
-            raise SettingError(f"Space: conditions go in a circle: {' -> '.join(error.args[1])}.") from None
-        order: list[str] = []
-        while sorter.is_active():
-            ready = sorted(sorter.get_ready(), key=list(self.settings).index)
-            order += ready
-            sorter.done(*ready)
-        return order

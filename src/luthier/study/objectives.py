@@ -8,16 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from luthier.errors import SettingError
 from luthier.recipe import Recipe
 from luthier.study.constraints import MEASURES, SCORE, Constraint, Measure
+from luthier.study.finished import Finished
 from luthier.study.front import front
 from luthier.trial import Report
-
-if TYPE_CHECKING:
-    from luthier.study.study import Finished
 
 
 def _nothing(recipe: Recipe) -> Mapping[str, float]:

@@ -1,13 +1,12 @@
 """`Store`: where a run, its trials and their epochs are kept, so that a process killed at any moment loses
 and doubles nothing.
 
-It records what it is told; when trials run and what they are is the study loop's affair.
+It records what it is told; when trials run and what they are is the study loop's affair. What that makes of a
+trial's rows lives in `rows`.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import math
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,19 +15,16 @@ from types import TracebackType
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from luthier.errors import RunError
 from luthier.recipe import Recipe
+from luthier.study import rows
 from luthier.study.database import WRITE, connect, plain_errors
 from luthier.study.records import RunRecord, Unfinished, epochs_frame, run_record, trials_frame, unfinished
 from luthier.study.tables import EpochRow, RunRow, TrialRow
 from luthier.trial import Order, Report
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
 
 
 class Store:
@@ -95,7 +91,7 @@ class Store:
         Returns:
             The run's id, a UUID.
         """
-        run, now = str(uuid.uuid4()), _now()
+        run, now = str(uuid.uuid4()), rows.now()
         with self._writing() as session:
             session.add(
                 RunRow(
@@ -179,7 +175,7 @@ class Store:
         with self._writing() as session:
             row = self._run_row(session, run)
             for order in orders:
-                self._start(session, run, order)
+                rows.start(session, run, order)
             _progress(row, None, strategy_state)
 
     def withdraw_trials(
@@ -192,54 +188,20 @@ class Store:
         with self._writing() as session:
             row = self._run_row(session, run)
             for number in numbers:
-                trial = self._trial_row(session, run, number)
+                trial = rows.trial_row(session, run, number)
                 if trial.resumed_from == 0:
                     session.delete(trial)
                 else:
                     trial.status, trial.until = "completed", trial.resumed_from
             _progress(row, None, strategy_state)
 
-    def _start(self, session: Session, run: str, order: Order) -> None:
-        trial = session.scalar(select(TrialRow).where(TrialRow.run_id == run, TrialRow.number == order.trial))
-        if trial is None:
-            trial = TrialRow(
-                run_id=run,
-                number=order.trial,
-                resumed_from=0,
-                parent=order.parent,
-                parent_epoch=None if order.parent is None else self._epochs(session, run, order.parent),
-                repeats=order.repeats,
-                attempts=0,
-                started=_now(),
-                epochs=0,
-                seconds=0.0,
-                peak_memory=0,
-            )
-            session.add(trial)
-        elif trial.status == "completed" and order.until > trial.until:
-            trial.resumed_from, trial.attempts = trial.epochs, 0
-        else:
-            session.execute(
-                delete(EpochRow).where(EpochRow.trial_id == trial.id, EpochRow.epoch > trial.resumed_from)
-            )
-        trial.recipe, trial.seed, trial.until = order.recipe.model_dump(), order.seed, order.until
-        trial.status, trial.reason, trial.ended = "running", "", None
-        trial.attempts += 1
-        session.flush()
-        _summarise(session, trial)
-
-    def _epochs(self, session: Session, run: str, number: int) -> int:
-        """Where a trial stands, or did before its latest order if that is being carried out."""
-        row = self._trial_row(session, run, number)
-        return row.resumed_from if row.status == "running" else row.epochs
-
     def origin(self, run: str, number: int) -> Order | None:
         """The order that takes a trial's parent to where it stood when the trial began; None without one."""
         with self._reading() as session:
-            row = self._trial_row(session, run, number)
+            row = rows.trial_row(session, run, number)
             if row.parent is None or row.parent_epoch is None:
                 return None
-            parent = self._trial_row(session, run, row.parent)
+            parent = rows.trial_row(session, run, row.parent)
             recipe = Recipe.parse(parent.recipe)
             return Order(row.parent, recipe, row.parent_epoch, parent.seed, parent.parent)
 
@@ -266,13 +228,8 @@ class Store:
         """
         with self._writing() as session:
             row = self._run_row(session, run)
-            trial = self._trial_row(session, run, report.trial)
-            if report.status == "running":
-                self._add_epoch(session, trial, report)
-            _summarise(session, trial)
-            if report.status != "running":
-                _close(session, trial, report)
-            trial.peak_memory = max(trial.peak_memory, report.peak_memory)
+            trial = rows.trial_row(session, run, report.trial)
+            rows.record(session, trial, report)
             _progress(row, spent, strategy_state)
 
     def finish_trial(
@@ -287,21 +244,6 @@ class Store:
         if report.status == "running":
             raise ValueError("a trial ends as completed, stopped or failed")
         self.report(run, report, spent=spent, strategy_state=strategy_state)
-
-    def _add_epoch(self, session: Session, trial: TrialRow, report: Report) -> None:
-        session.execute(delete(EpochRow).where(EpochRow.trial_id == trial.id, EpochRow.epoch == report.epoch))
-        metrics = {name: float(value) for name, value in report.metrics.items()}
-        session.add(
-            EpochRow(
-                trial_id=trial.id,
-                epoch=report.epoch,
-                score=float(report.score),
-                metrics=metrics,
-                seconds=float(report.seconds),
-                peak_memory=int(report.peak_memory),
-            )
-        )
-        session.flush()
 
     def unfinished_trials(self, run: str) -> list[Unfinished]:
         """Trials that are ``running``, by number: after a crash, those to start again before anything new is
@@ -320,22 +262,22 @@ class Store:
         """
         with self._reading() as session:
             self._run_row(session, run)
-            rows = session.scalars(select(TrialRow).where(TrialRow.run_id == run))
-            return {row.number: row.resumed_from if row.status == "running" else row.epochs for row in rows}
+            found = session.scalars(select(TrialRow).where(TrialRow.run_id == run))
+            return {row.number: rows.stands_at(row) for row in found}
 
     def recipes(self, run: str) -> dict[int, Recipe]:
         """The recipe of each trial, by number."""
         with self._reading() as session:
             self._run_row(session, run)
-            rows = session.execute(select(TrialRow.number, TrialRow.recipe).where(TrialRow.run_id == run))
-            return {number: Recipe.parse(recipe) for number, recipe in rows}
+            found = session.execute(select(TrialRow.number, TrialRow.recipe).where(TrialRow.run_id == run))
+            return {number: Recipe.parse(recipe) for number, recipe in found}
 
     def trials(self, run: str) -> pd.DataFrame:
         """One row a trial, by number: see `luthier.study.records.trials_frame` for the columns."""
         with self._reading() as session:
             self._run_row(session, run)
-            rows = select(TrialRow).where(TrialRow.run_id == run).order_by(TrialRow.number)
-            return trials_frame(session.scalars(rows).all())
+            ordered = select(TrialRow).where(TrialRow.run_id == run).order_by(TrialRow.number)
+            return trials_frame(session.scalars(ordered).all())
 
     def epochs(self, run: str) -> pd.DataFrame:
         """One row an epoch, by trial and epoch: see `luthier.study.records.epochs_frame` for the columns."""
@@ -374,52 +316,13 @@ class Store:
             )
         return row
 
-    def _trial_row(self, session: Session, run: str, number: int) -> TrialRow:
-        row = session.scalar(select(TrialRow).where(TrialRow.run_id == run, TrialRow.number == number))
-        if row is None:
-            raise RunError(f"Run {run!r} in the store {self.location!r} has no trial {number}.")
-        return row
-
 
 def _session(connection: Connection) -> Session:
     return Session(connection, expire_on_commit=False, autoflush=False)
 
 
 def _progress(row: RunRow, spent: float | None, strategy_state: dict[str, Any] | None) -> None:
-    row.updated = _now()
+    row.updated = rows.now()
     row.spent = row.spent if spent is None else spent
     if strategy_state is not None:
         row.strategy_state = strategy_state
-
-
-def _summarise(session: Session, trial: TrialRow) -> None:
-    """Works the trial's sums out from its epochs, so that they cannot drift from them."""
-    rows = session.scalars(
-        select(EpochRow).where(EpochRow.trial_id == trial.id).order_by(EpochRow.epoch)
-    ).all()
-    scored = [row for row in rows if not math.isnan(row.score)]
-    best = max(scored, key=lambda row: (row.score, -_loss(row)), default=None)
-    trial.score, trial.best_epoch = (math.nan, None) if best is None else (best.score, best.epoch)
-    trial.loss = math.nan if best is None else _loss(best)
-    trial.epochs = rows[-1].epoch if rows else 0
-    trial.seconds = sum(row.seconds for row in rows)
-    trial.peak_memory = max((row.peak_memory for row in rows), default=0)
-
-
-def _loss(row: EpochRow) -> float:
-    loss: float = row.metrics.get("loss", math.nan)
-    return loss
-
-
-def _close(session: Session, trial: TrialRow, report: Report) -> None:
-    """Takes over what a closing report says, where it says something."""
-    trial.status, trial.reason, trial.ended = report.status, report.reason, _now()
-    trial.seconds += report.seconds
-    trial.trainable_parameters = report.trainable or trial.trainable_parameters
-    trial.total_parameters = report.parameters or trial.total_parameters
-    trial.score = trial.score if math.isnan(report.score) else float(report.score)
-    if report.best_epoch:
-        best = session.scalar(
-            select(EpochRow).where(EpochRow.trial_id == trial.id, EpochRow.epoch == report.best_epoch)
-        )
-        trial.best_epoch, trial.loss = report.best_epoch, math.nan if best is None else _loss(best)

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
@@ -17,11 +16,14 @@ from luthier.recipe import Recipe
 from luthier.search.base import Strategy
 from luthier.study import schedule
 from luthier.study.budget import Budget
+from luthier.study.finished import Finished
 from luthier.study.listener import Listener
 from luthier.study.objectives import Objectives
 from luthier.study.proposals import Proposals, Repeats
 from luthier.study.store import Store
 from luthier.trial import Order, Report
+
+__all__ = ["Finished", "Study"]
 
 # Trials that may fail before any succeeds: after these the fault is not the recipe's.
 HOPELESS = 3
@@ -36,31 +38,6 @@ BARREN = 200
 # Where no number is given, weights are kept of as many of the best trials as fit these bytes: an ensemble can
 # only be made of what is there.
 KEEP_BYTES, KEEP_LEAST, KEEP_MOST = 2**31, 3, 16
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A trial whose weights can be used.
-
-    Attributes:
-        trial: Its number.
-        recipe: Its settings.
-        seed: Its seed.
-        score: Of its best epoch, higher is better.
-        loss: Validation loss of that epoch, which decides between equal scores.
-        epoch: The best epoch, 1-based.
-        seconds: Wall-clock seconds it took.
-        repeats: The trial whose recipe it trained on another seed, or None.
-    """
-
-    trial: int
-    recipe: Recipe
-    seed: int
-    score: float
-    loss: float
-    epoch: int
-    seconds: float
-    repeats: int | None = None
 
 
 class Study:

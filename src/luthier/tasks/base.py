@@ -1,96 +1,23 @@
-"""The `Task` contract: all that is particular to one kind of problem. Nobody else asks which it is."""
+"""The `Task` contract: all that is particular to one kind of problem. Nobody else asks which it is.
+
+What tasks take and hand out lives in `exchange`, and is found here too.
+"""
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import log_expit, log_softmax, logsumexp
 
+from luthier.tasks.blend import mean, mean_of_words
+from luthier.tasks.exchange import Batch, Columns, Decisions, Examples, Modality
 from luthier.tasks.soft import SoftTargets
 
-Modality = Literal["text", "image"]
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a table play which part.
-
-    Attributes:
-        roles: Role to column name(s); the roles are the task's own, ``input`` and ``target`` in all built-in
-            ones. A list where several columns play one part (the 0/1 columns of a multi-label target).
-        confidence: How sure the task is that it is meant, 0 to 1; the highest claim wins an inference.
-        why: The reason, said to the user.
-    """
-
-    roles: dict[str, str | list[str]]
-    confidence: float = 1.0
-    why: str = ""
-
-
-@dataclass
-class Batch:
-    """Tensors for one step.
-
-    Attributes:
-        inputs: Keyword arguments of the network's forward: ``input_ids`` and ``attention_mask`` (batch,
-            length), or ``pixel_values`` (batch, channels, height, width).
-        targets: (batch,) class indices or values, (batch, labels) floats, or (batch, length) class indices
-            with -100 where no loss is counted.
-        indices: (batch,) positions of these examples in their `Examples`.
-    """
-
-    inputs: dict[str, torch.Tensor]
-    targets: torch.Tensor
-    indices: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """Answers that carry a probability, and whether they are right.
-
-    Attributes:
-        confidence: (m,) the probability that the model gives to what it says.
-        right: (m,) bool.
-        example: (m,) position of the example that each belongs to.
-    """
-
-    confidence: np.ndarray
-    right: np.ndarray
-    example: np.ndarray
-
-
-class Examples(Protocol):
-    """A split, encoded once for one model's preprocessing, from which batches are drawn."""
-
-    lengths: np.ndarray
-    """(n,) cost of each example in tokens (1 for images): batches are bucketed by it."""
-    truncated: int
-    """How many examples were cut to the maximum length."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: np.ndarray) -> Batch:
-        """The examples at ``indices``, padded to the longest among them."""
-        ...
-
-    def targets_of(self, indices: np.ndarray) -> torch.Tensor:
-        """The targets of ``batch(indices)``, without the work of making its inputs."""
-        ...
-
-    def fingerprint(self) -> str:
-        """A hex digest of all that the inputs of batches depend on, in the examples' order.
-
-        Equal fingerprints mean equal inputs, so what a frozen network makes of them can be kept, and met
-        again by another process. Targets do not count: they are asked for by `targets_of` each time.
-        """
-        ...
+__all__ = ["Batch", "Columns", "Decisions", "Examples", "Modality", "Task"]
 
 
 class Task(SoftTargets, ABC):
@@ -316,8 +243,8 @@ class Task(SoftTargets, ABC):
         shares = np.asarray(weights, dtype=np.float64)
         if self.level == "example":
             table = [np.stack([np.asarray(output, dtype=np.float64) for output in part]) for part in parts]
-            return list(_mean(table, shares, self.target_kind)) if len(table[0]) else []
-        return [_mean_of_words(outputs, shares, self.target_kind) for outputs in zip(*parts, strict=True)]
+            return list(mean(table, shares, self.target_kind)) if len(table[0]) else []
+        return [mean_of_words(outputs, shares, self.target_kind) for outputs in zip(*parts, strict=True)]
 
     # -- judging ---------------------------------------------------------------------------------------------
 
@@ -431,33 +358,6 @@ class Task(SoftTargets, ABC):
         self, train: pd.DataFrame, test: pd.DataFrame, *, seed: int, root: str = "."
     ) -> tuple[str, list[np.ndarray]] | None:
         """A baseline without a pre-trained model: its name and its outputs on ``test``; or None."""
-
-
-def _mean(parts: list[np.ndarray], weights: np.ndarray, kind: str) -> np.ndarray:
-    """The mean of arrays of one shape (..., outputs), in probabilities where ``kind`` has them."""
-    stacked = np.stack(parts)
-    shares = weights.reshape(-1, *[1] * parts[0].ndim) / weights.sum()
-    if kind == "number":
-        return np.asarray((shares * stacked).sum(axis=0))
-    if kind == "multi":
-        # The log-odds of a mean of probabilities, without 1 - p, which loses its digits near 1.
-        yes, no = (logsumexp(log_expit(sign * stacked), axis=0, b=shares) for sign in (1, -1))
-        return np.asarray(yes - no)
-    return np.asarray(logsumexp(log_softmax(stacked, axis=-1), axis=0, b=shares))
-
-
-def _mean_of_words(outputs: Sequence[np.ndarray], weights: np.ndarray, kind: str) -> np.ndarray:
-    """The mean for one example of words; the rows of the longest."""
-    lengths = [len(output) for output in outputs]
-    found = np.empty((max(lengths), outputs[0].shape[1]))
-    ends = sorted({0, *lengths})
-    for start, end in itertools.pairwise(ends):
-        reads = [index for index, length in enumerate(lengths) if length >= end]
-        own = weights[reads] if weights[reads].any() else np.ones(len(reads))
-        found[start:end] = _mean(
-            [np.asarray(outputs[i][start:end], dtype=np.float64) for i in reads], own, kind
-        )
-    return found
 
 
 def _of_trial(value: Any, trial: int) -> Any:

@@ -3,98 +3,38 @@
 @pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
 def test_conformance(check):
     check(conformance.Case(MyTask, train, test, processor))
+
+What they run on lives in `conformance_case`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from luthier.tasks.base import Batch, Columns, Examples, Modality, Task
-from luthier.tasks.columns import Hints
+from luthier.tasks.base import Batch, Task
+from luthier.tasks.conformance_case import Case, noisy, require, right_answers
 
-Outputs = list[np.ndarray]
-
-
-@dataclass
-class Case:
-    """A task and a small data set for it, on which the checks run.
-
-    Attributes:
-        task: The class.
-        train: A dozen rows or more; every label in it.
-        test: Five rows or more, with at least two different answers.
-        processor: Encodes the task's inputs.
-        modality: As in `Task.claim`.
-        hints: Roles to fix, where the columns cannot be inferred.
-        root: Folder of the frames' file names.
-        answer: Maps (task, targets) to outputs that are surely right; by default `right_answers`.
-    """
-
-    task: type[Task]
-    train: pd.DataFrame
-    test: pd.DataFrame
-    processor: Any
-    modality: Modality = "text"
-    hints: Hints = field(default_factory=dict)
-    root: str = "."
-    answer: Callable[[Task, Sequence[np.ndarray]], Outputs] | None = None
-
-    def fitted(self) -> Task:
-        """The task, fitted to the training rows with the columns it claims."""
-        columns = self.task.claim(self.train, self.modality, self.hints)
-        _require(columns is not None, "the task does not claim its own data")
-        task = self.task(columns or Columns({}))
-        task.fit(self.train)
-        return task
-
-    def encoded(self, task: Task, frame: pd.DataFrame | None = None) -> Examples:
-        """Rows (those of the test split unless given), encoded."""
-        return task.encode(self.test if frame is None else frame, self.processor, root=self.root)
-
-    def bare(self, task: Task) -> pd.DataFrame:
-        """The rows of the test split without their answers."""
-        target = task.columns.roles["target"]
-        return self.test.drop(columns=[target] if isinstance(target, str) else list(target))
-
-    def right(self, task: Task, targets: Sequence[np.ndarray]) -> Outputs:
-        """Outputs that are surely right."""
-        return (self.answer or right_answers)(task, targets)
-
-
-def right_answers(task: Task, targets: Sequence[np.ndarray], sure: float = 12.0) -> Outputs:
-    """Outputs that are surely right for the targets of classes, tags, 0/1 vectors or single values."""
-    found = []
-    for target in map(np.asarray, targets):
-        if target.dtype.kind == "f":
-            vector = target[: task.num_outputs] if target.ndim else target[None]
-            found.append((sure * (2 * vector - 1) if target.ndim else vector).astype(np.float32))
-        else:
-            hot = np.zeros((*target.shape, task.num_outputs), dtype=np.float32)
-            np.put_along_axis(hot, np.maximum(target, 0)[..., None].astype(np.int64), sure, axis=-1)
-            found.append(hot)
-    return found
+__all__ = ["CHECKS", "Case", "right_answers"]
 
 
 def check_state_restores(case: Case) -> None:
     """`state` is JSON, and `from_state` gives a task that says the same of everything."""
     task = case.fitted()
     again = case.task.from_state(json.loads(json.dumps(task.state())))
-    _require(again.state() == task.state(), "the restored state differs")
-    _require(again.label_names == task.label_names, "the restored label names differ")
-    _require(
+    require(again.state() == task.state(), "the restored state differs")
+    require(again.label_names == task.label_names, "the restored label names differ")
+    require(
         again.num_outputs == task.num_outputs == len(task.label_names), "num_outputs and label_names differ"
     )
-    _require(again.columns.roles == task.columns.roles, "the restored columns differ")
+    require(again.columns.roles == task.columns.roles, "the restored columns differ")
     outputs = case.right(task, task.targets(case.test))
     _same_all(again.targets(case.test), task.targets(case.test), "the restored task encodes other targets")
-    _require(again.decode(outputs, case.test) == task.decode(outputs, case.test), "it decodes otherwise")
+    require(again.decode(outputs, case.test) == task.decode(outputs, case.test), "it decodes otherwise")
 
 
 def check_encoded_shapes(case: Case) -> None:
@@ -102,21 +42,21 @@ def check_encoded_shapes(case: Case) -> None:
     task = case.fitted()
     for frame in (case.test, case.bare(task)):
         examples = case.encoded(task, frame)
-        _require(len(examples) == len(examples.lengths) == len(frame), "not as many examples as rows")
+        require(len(examples) == len(examples.lengths) == len(frame), "not as many examples as rows")
         batch = examples.batch(np.arange(len(frame)))
-        _require(
+        require(
             all(len(value) == len(frame) for value in batch.inputs.values()), "inputs are not (batch, ...)"
         )
-        _require(np.array_equal(batch.indices, np.arange(len(frame))), "the batch does not name its indices")
+        require(np.array_equal(batch.indices, np.arange(len(frame))), "the batch does not name its indices")
         cut = task.outputs(_logits(task, batch, seed=0), batch)
-        _require(len(cut) == len(frame), "not one output array for each example")
-        _require(all(output.dtype == np.float32 for output in cut), "outputs are not float32")
-        _require(
+        require(len(cut) == len(frame), "not one output array for each example")
+        require(all(output.dtype == np.float32 for output in cut), "outputs are not float32")
+        require(
             all(output.shape[-1] == task.num_outputs for output in cut), "outputs are not (..., num_outputs)"
         )
-        _require(len(task.targets(frame)) == len(frame), "not one target for each row")
-        _require(len(task.decode(cut, frame)) == len(frame), "not one prediction for each row")
-    _require(len(task.show(case.test)) == len(case.test), "not one shown line for each row")
+        require(len(task.targets(frame)) == len(frame), "not one target for each row")
+        require(len(task.decode(cut, frame)) == len(frame), "not one prediction for each row")
+    require(len(task.show(case.test)) == len(case.test), "not one shown line for each row")
 
 
 def check_examples_are_known_again(case: Case) -> None:
@@ -124,10 +64,10 @@ def check_examples_are_known_again(case: Case) -> None:
     task = case.fitted()
     examples = case.encoded(task)
     known = examples.fingerprint()
-    _require(case.encoded(task).fingerprint() == known, "the same rows have another fingerprint")
-    _require(case.encoded(task, case.bare(task)).fingerprint() == known, "the fingerprint depends on targets")
+    require(case.encoded(task).fingerprint() == known, "the same rows have another fingerprint")
+    require(case.encoded(task, case.bare(task)).fingerprint() == known, "the fingerprint depends on targets")
     turned = case.encoded(task, case.test[::-1])
-    _require(turned.fingerprint() != known, "rows in another order have the same fingerprint")
+    require(turned.fingerprint() != known, "rows in another order have the same fingerprint")
     for part in (np.arange(len(examples)), np.array([3, 1])):
         alone, batch = examples.targets_of(part), examples.batch(part)
         _same(alone.numpy(), batch.targets.numpy(), "targets differ from those of the batch")
@@ -140,13 +80,13 @@ def check_batch_equals_alone(case: Case) -> None:
     everything = examples.batch(np.arange(len(examples)))
     logits = _logits(task, everything, seed=1)
     together = task.loss(logits, everything.targets)
-    _require(together.shape == (len(examples),), "the loss is not (batch,)")
+    require(together.shape == (len(examples),), "the loss is not (batch,)")
     for index in range(len(examples)):
         alone = examples.batch(np.array([index]))
         row = logits[index : index + 1]
         if task.level == "token":
             row = row[:, : alone.targets.shape[1]]
-        _require(
+        require(
             bool(torch.isclose(task.loss(row, alone.targets)[0], together[index])),
             f"example {index} differs alone",
         )
@@ -164,23 +104,23 @@ def check_loss(case: Case) -> None:
     batch = examples.batch(np.arange(len(examples)))
     logits = _logits(task, batch, seed=2).requires_grad_()
     weights = task.class_weights(task.targets(case.train))
-    _require(weights is None or weights.shape == (task.num_outputs,), "class weights are not (outputs,)")
+    require(weights is None or weights.shape == (task.num_outputs,), "class weights are not (outputs,)")
     for smoothing in (0.0, 0.1):
         loss = task.loss(logits, batch.targets, label_smoothing=smoothing, class_weights=weights)
-        _require(bool(torch.isfinite(loss).all()), "the loss is not finite")
+        require(bool(torch.isfinite(loss).all()), "the loss is not finite")
         (gradient,) = torch.autograd.grad(loss.sum(), logits)
-        _require(
+        require(
             bool(torch.isfinite(gradient).all() and gradient.abs().sum() > 0),
             "the gradient is not finite or zero",
         )
     targets = task.targets(case.test)
-    right, wrong = case.right(task, targets), _wrong(case, task, targets)
+    right, wrong = case.right(task, targets), case.wrong(task, targets)
     good, bad = task.example_losses(right, targets), task.example_losses(wrong, targets)
-    _require(good.shape == (len(targets),), "example_losses is not (n,)")
-    _require(np.nansum(good) < np.nansum(bad), "right answers do not have a lower loss than wrong ones")
+    require(good.shape == (len(targets),), "example_losses is not (n,)")
+    require(np.nansum(good) < np.nansum(bad), "right answers do not have a lower loss than wrong ones")
     alone = task.example_losses(task.outputs(logits, batch), targets)
     trained = task.loss(logits, batch.targets).detach().numpy()
-    _require(
+    require(
         np.allclose(np.nan_to_num(alone), trained, rtol=1e-4, atol=1e-5),
         "example_losses differ from the loss that is trained with (which is 0 where they are NaN)",
     )
@@ -208,8 +148,8 @@ def check_gradient(case: Case) -> None:
         (slope,) = torch.autograd.grad(loss.sum(), leaf)
         alone = task.gradient(logits[trial], batch.targets, **options)
         for losses, slopes in (alone, (stacked[0][trial], stacked[1][trial])):
-            _require(bool(torch.allclose(losses, loss.detach())), "the gradient comes with another loss")
-            _require(bool(torch.allclose(slopes, slope)), "the gradient is not the derivative of the loss")
+            require(bool(torch.allclose(losses, loss.detach())), "the gradient comes with another loss")
+            require(bool(torch.allclose(slopes, slope)), "the gradient is not the derivative of the loss")
 
 
 def check_soft_loss(case: Case) -> None:
@@ -219,31 +159,31 @@ def check_soft_loss(case: Case) -> None:
     logits = _logits(task, batch, seed=5)
     outputs = task.outputs(logits, batch)
     said = task.laid_out(outputs, batch.targets)
-    _require(said.shape == logits.shape, "outputs are not laid out as logits")
+    require(said.shape == logits.shape, "outputs are not laid out as logits")
     _same_all(task.outputs(said, batch), outputs, "what is laid out is cut to other outputs")
     for temperature in (1.0, 3.0):
         again = task.soft_loss(logits, said, temperature=temperature)
-        _require(again.shape == (len(case.test),), "the soft loss is not (batch,)")
-        _require(bool(torch.allclose(again, torch.zeros_like(again), atol=1e-5)), "the same answer costs")
+        require(again.shape == (len(case.test),), "the soft loss is not (batch,)")
+        require(bool(torch.allclose(again, torch.zeros_like(again), atol=1e-5)), "the same answer costs")
         other = _logits(task, batch, seed=6).requires_grad_()
         loss = task.soft_loss(other, said, temperature=temperature)
-        _require(bool((loss > 0).all()), "another answer costs nothing")
+        require(bool((loss > 0).all()), "another answer costs nothing")
         (slope,) = torch.autograd.grad(loss.sum(), other)
-        _require(bool(torch.isfinite(slope).all()), "the gradient of the soft loss is not finite")
+        require(bool(torch.isfinite(slope).all()), "the gradient of the soft loss is not finite")
         nearer = task.soft_loss((other - 1e-2 * slope).detach(), said, temperature=temperature)
-        _require(bool((nearer <= loss).all()), "the gradient does not lead to the other's answer")
+        require(bool((nearer <= loss).all()), "the gradient does not lead to the other's answer")
 
 
 def check_statistics_add_up(case: Case) -> None:
     """Sums of statistics rows give the metrics; an example's row does not depend on the others."""
     task = case.fitted()
     targets = task.targets(case.test)
-    outputs = _noisy(case.right(task, targets), seed=3)
+    outputs = noisy(case.right(task, targets), seed=3)
     table = task.statistics(outputs, targets)
-    _require(table.ndim == 2 and len(table) == len(targets), "statistics is not (n, k)")
+    require(table.ndim == 2 and len(table) == len(targets), "statistics is not (n, k)")
     metrics = task.metrics(outputs, targets)
-    _require(next(iter(metrics)) == task.metric, "the optimised metric does not come first")
-    _require("loss" in metrics, "the loss is not among the metrics")
+    require(next(iter(metrics)) == task.metric, "the optimised metric does not come first")
+    require("loss" in metrics, "the loss is not among the metrics")
     rows = np.concatenate([task.statistics([o], [t]) for o, t in zip(outputs, targets, strict=True)])
     _same(rows, table, "an example's statistics depend on its neighbours")
     half = len(targets) // 2
@@ -253,28 +193,28 @@ def check_statistics_add_up(case: Case) -> None:
     _require_metrics(task.summarise(parts), metrics)
     order = np.random.default_rng(0).permutation(len(targets))
     _require_metrics(task.metrics([outputs[i] for i in order], [targets[i] for i in order]), metrics)
-    _require(
+    require(
         np.isclose(metrics["loss"], np.nanmean(task.example_losses(outputs, targets))),
         "loss is not the mean loss",
     )
-    _require(task.statistics([], []).shape == (0, table.shape[1]), "statistics of nothing is not (0, k)")
+    require(task.statistics([], []).shape == (0, table.shape[1]), "statistics of nothing is not (0, k)")
 
 
 def check_scores_are_those_of_the_metrics(case: Case) -> None:
     """What a bootstrap over trials is fed with gives the objective that `score` gives, many at a time."""
     task = case.fitted()
     targets = task.targets(case.test)
-    several = [_noisy(case.right(task, targets), seed=seed) for seed in range(4)]
+    several = [noisy(case.right(task, targets), seed=seed) for seed in range(4)]
     expected = np.array([[task.score(task.metrics(outputs, targets)) for outputs in several]])
     rows = [task.score_statistics(outputs, targets) for outputs in several]
     totals = np.stack([table.sum(axis=0) for table in rows])
-    _require(bool(np.isfinite(expected).all()), "the objective cannot be formed")
-    _require(all(len(table) == len(targets) for table in rows), "score_statistics is not (n, j)")
-    _require(bool(np.allclose(task.scores(totals[None]), expected)), "scores are not those of the metrics")
+    require(bool(np.isfinite(expected).all()), "the objective cannot be formed")
+    require(all(len(table) == len(targets) for table in rows), "score_statistics is not (n, j)")
+    require(bool(np.allclose(task.scores(totals[None]), expected)), "scores are not those of the metrics")
     nothing = task.score_statistics([], [])
-    _require(nothing.shape == (0, totals.shape[1]), "score_statistics of nothing is not (0, j)")
+    require(nothing.shape == (0, totals.shape[1]), "score_statistics of nothing is not (0, j)")
     empty, said = task.scores(np.zeros(totals.shape[1])), task.score(task.summarise(_none(task)))
-    _require(bool(np.isclose(empty, said, equal_nan=True)), "scores of nothing are not those of the metrics")
+    require(bool(np.isclose(empty, said, equal_nan=True)), "scores of nothing are not those of the metrics")
 
 
 def _none(task: Task) -> np.ndarray:
@@ -287,17 +227,17 @@ def check_right_scores_best(case: Case) -> None:
     targets = task.targets(case.test)
     right = case.right(task, targets)
     best = task.score(task.metrics(right, targets))
-    _require(np.isfinite(best), "the score of right answers is not finite")
-    _require(
-        task.score(task.metrics(_wrong(case, task, targets), targets)) < best, "wrong answers score as high"
+    require(np.isfinite(best), "the score of right answers is not finite")
+    require(
+        task.score(task.metrics(case.wrong(task, targets), targets)) < best, "wrong answers score as high"
     )
     for seed in range(5):
-        noisy = task.score(task.metrics(_noisy(right, seed), targets))
-        _require(noisy <= best, "noisy answers score higher than right ones")
+        score = task.score(task.metrics(noisy(right, seed), targets))
+        require(score <= best, "noisy answers score higher than right ones")
     if (confusion := task.confusion(right, targets)) is not None:
         names, counts = confusion
-        _require(counts.shape == (len(names), len(names)), "the confusion matrix is not (labels, labels)")
-        _require(
+        require(counts.shape == (len(names), len(names)), "the confusion matrix is not (labels, labels)")
+        require(
             int(np.trace(counts)) == int(counts.sum()) > 0, "the confusion of right answers is not diagonal"
         )
 
@@ -306,8 +246,8 @@ def check_decodes_to_json(case: Case) -> None:
     """Predictions are plain JSON values that name the answer first."""
     task = case.fitted()
     decoded = task.decode(case.right(task, task.targets(case.test)))
-    _require(json.loads(json.dumps(decoded, allow_nan=False)) == decoded, "predictions do not survive JSON")
-    _require(
+    require(json.loads(json.dumps(decoded, allow_nan=False)) == decoded, "predictions do not survive JSON")
+    require(
         {next(iter(row)) for row in decoded} <= {"label", "value", "entities"},
         "the answer does not come first",
     )
@@ -320,15 +260,15 @@ def check_baselines(case: Case) -> None:
     right = case.right(task, test)
     found = [task.majority(train, test)]
     if (classical := task.classical(case.train, case.test, seed=0, root=case.root)) is not None:
-        _require(bool(classical[0]), "the classical baseline has no name")
+        require(bool(classical[0]), "the classical baseline has no name")
         found.append(classical[1])
     for outputs in found:
-        _require(
+        require(
             [o.shape for o in outputs] == [o.shape for o in right], "a baseline's outputs have other shapes"
         )
         metrics = task.metrics(outputs, test)
-        _require(np.isfinite(metrics["loss"]), "a baseline's loss is not finite")
-        _require(
+        require(np.isfinite(metrics["loss"]), "a baseline's loss is not finite")
+        require(
             task.score(metrics) <= task.score(task.metrics(right, test)), "a baseline beats right answers"
         )
 
@@ -340,29 +280,27 @@ def check_parts_of_the_result(case: Case) -> None:
     right = case.right(task, test)
     if (decisions := task.decisions(right, test)) is not None:
         sure = decisions.confidence
-        _require(
-            len(sure) == len(decisions.right) == len(decisions.example) > 0, "decisions differ in length"
-        )
-        _require(bool(((sure >= 0) & (sure <= 1)).all()), "a confidence is no probability")
-        _require(bool(decisions.right.all()), "a right answer is a wrong decision")
-        _require(bool((decisions.example < len(test)).all()), "a decision belongs to no example")
+        require(len(sure) == len(decisions.right) == len(decisions.example) > 0, "decisions differ in length")
+        require(bool(((sure >= 0) & (sure <= 1)).all()), "a confidence is no probability")
+        require(bool(decisions.right.all()), "a right answer is a wrong decision")
+        require(bool((decisions.example < len(test)).all()), "a decision belongs to no example")
     if (hits := task.hits(right, test)) is not None:
         names, found, there = hits
-        _require(found.shape == there.shape == (len(test), len(names)), "hits are not (n, classes)")
-        _require(bool((found == there).all()) and bool(there.any()), "right answers miss a class")
+        require(found.shape == there.shape == (len(test), len(names)), "hits are not (n, classes)")
+        require(bool((found == there).all()) and bool(there.any()), "right answers miss a class")
     if (measured := task.measure(case.test, case.root)) is not None:
-        _require(bool(measured[0]) and measured[1].shape == (len(test),), "measures are not (n,)")
+        require(bool(measured[0]) and measured[1].shape == (len(test),), "measures are not (n,)")
     near = np.zeros((len(test), 2), dtype=np.int64)
     if (voted := task.vote(train, near)) is not None:
-        _require([o.shape for o in voted] == [o.shape for o in right], "votes have other shapes than outputs")
-        _require(np.isfinite(task.metrics(voted, test)["loss"]), "the loss of a vote is not finite")
+        require([o.shape for o in voted] == [o.shape for o in right], "votes have other shapes than outputs")
+        require(np.isfinite(task.metrics(voted, test)["loss"]), "the loss of a vote is not finite")
 
 
 def check_strata(case: Case) -> None:
     """Strata need no fitted task, since a split is made before labels are learnt."""
     columns = case.fitted().columns
     strata = case.task(columns).strata(case.train)
-    _require(strata is None or strata.shape == (len(case.train),), "strata are not (n,)")
+    require(strata is None or strata.shape == (len(case.train),), "strata are not (n,)")
 
 
 CHECKS: list[Callable[[Case], None]] = [
@@ -384,13 +322,8 @@ CHECKS: list[Callable[[Case], None]] = [
 """All checks; each takes a `Case` and raises AssertionError with what is wrong."""
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise AssertionError(message)
-
-
 def _same(one: np.ndarray, other: np.ndarray, message: str) -> None:
-    _require(one.shape == other.shape and bool(np.allclose(one, other, equal_nan=True)), message)
+    require(one.shape == other.shape and bool(np.allclose(one, other, equal_nan=True)), message)
 
 
 def _same_all(ones: Sequence[np.ndarray], others: Sequence[np.ndarray], message: str) -> None:
@@ -399,21 +332,11 @@ def _same_all(ones: Sequence[np.ndarray], others: Sequence[np.ndarray], message:
 
 
 def _require_metrics(one: dict[str, float], other: dict[str, float]) -> None:
-    _require(one.keys() == other.keys(), "summarise names other metrics")
+    require(one.keys() == other.keys(), "summarise names other metrics")
     for name, value in one.items():
-        _require(bool(np.isclose(value, other[name], equal_nan=True)), f"{name} is not a function of sums")
+        require(bool(np.isclose(value, other[name], equal_nan=True)), f"{name} is not a function of sums")
 
 
 def _logits(task: Task, batch: Batch, seed: int) -> torch.Tensor:
     size = batch.targets.shape if task.level == "token" else batch.targets.shape[:1]
     return torch.randn((*size, task.num_outputs), generator=torch.Generator().manual_seed(seed))
-
-
-def _noisy(outputs: Outputs, seed: int) -> Outputs:
-    rng = np.random.default_rng(seed)
-    return [(o + rng.normal(0, 8, o.shape)).astype(np.float32) for o in outputs]
-
-
-def _wrong(case: Case, task: Task, targets: Sequence[np.ndarray]) -> Outputs:
-    """The opposite of what is right."""
-    return [-output for output in case.right(task, targets)]

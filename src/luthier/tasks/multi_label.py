@@ -1,8 +1,10 @@
-"""Any number of labels for each text: a column of lists or of joined names, or several columns of 0 and 1."""
+"""Any number of labels for each text: a column of lists or of joined names, or several columns of 0 and 1.
+
+How these are read lives in `label_sets`.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -15,52 +17,10 @@ from luthier.errors import DataError
 from luthier.tasks import classical
 from luthier.tasks.base import Batch, Columns, Decisions, Modality, Task
 from luthier.tasks.classification import as_table, mean_f1, ratio, ratios
-from luthier.tasks.columns import Hints, by_name, check_hints, kind, text_and_target, text_input, usable
+from luthier.tasks.columns import Hints, check_hints, kind, text_and_target, text_input
 from luthier.tasks.examples import TextExamples, encode_texts
-from luthier.tasks.labels import (
-    MISSING,
-    UNSEEN,
-    is_list,
-    is_missing,
-    label_text,
-    numbers,
-    one_line,
-    row_numbers,
-    sort_labels,
-    text_sizes,
-    texts,
-)
-
-_DELIMITERS = (";", "|", ",")
-
-
-def find_delimiter(series: pd.Series[Any]) -> str | None:
-    """The sign that joins label names in a column such as ``"sports;politics"``, or None.
-
-    It must occur in one row of twenty or more, the names between must be short, and half of them or more must
-    come in two different cells: free text with commas fails that, so do class names such as ``"No, never"``.
-    """
-    cells = [str(value) for value in series if not is_missing(value)]
-    for delimiter in _DELIMITERS:
-        if sum(delimiter in cell for cell in cells) < max(1, 0.05 * len(cells)):
-            continue
-        splits = [{part.strip() for part in cell.split(delimiter)} - {""} for cell in set(cells)]
-        counts = Counter(part for parts in splits for part in parts)
-        shared = sum(count > 1 for count in counts.values())
-        if counts and 2 * shared >= len(counts) and max(len(part.split()) for part in counts) <= 4:
-            return delimiter
-    return None
-
-
-def zero_one_columns(frame: pd.DataFrame) -> list[str]:
-    """Columns that hold 0, 1 and gaps only, with both values."""
-    found = []
-    for name in usable(frame):
-        if kind(frame[name]) == "integer":
-            values = pd.to_numeric(frame[name], errors="coerce").dropna().unique()
-            if set(values.tolist()) == {0, 1}:
-                found.append(name)
-    return found
+from luthier.tasks.label_sets import find_delimiter, flag_columns, flags, named, read_as_labels
+from luthier.tasks.labels import MISSING, UNSEEN, one_line, sort_labels, text_sizes, texts
 
 
 class MultiLabelClassification(Task):
@@ -96,42 +56,22 @@ class MultiLabelClassification(Task):
         """A column of text, and a target of lists or joined names, or two or more 0/1 columns."""
         if not check_hints(frame, hints) or modality != "text":
             return None
-        if flags := cls._flag_columns(frame, hints):
-            text = text_input(frame, hints, set(flags))
+        if columns := flag_columns(frame, hints):
+            text = text_input(frame, hints, set(columns))
             if text is None:
                 return None
-            named = ", ".join(flags[:3]) + (", ..." if len(flags) > 3 else "")
-            why = f"{text!r} holds the text; {len(flags)} columns of 0 and 1 ({named}) are labels"
-            return Columns({"input": text, "target": flags}, 0.75, why)
+            shown = ", ".join(columns[:3]) + (", ..." if len(columns) > 3 else "")
+            why = f"{text!r} holds the text; {len(columns)} columns of 0 and 1 ({shown}) are labels"
+            return Columns({"input": text, "target": columns}, 0.75, why)
         found = text_and_target(frame, hints, ("list", "text"))
         if found is None:
             return None
         text, target = found
-        confidence, how = cls._read_as_labels(frame[target.name])
+        confidence, how = read_as_labels(frame[target.name])
         if confidence is None:
             return None
         why = f"{text!r} holds the text; {target.why}; {how}"
         return Columns({"input": text, "target": target.name}, confidence, why)
-
-    @staticmethod
-    def _flag_columns(frame: pd.DataFrame, hints: Hints) -> list[str]:
-        """The columns that the user named, or those of 0 and 1 where no column has a usual target's name."""
-        target = hints.get("target")
-        if target is not None:
-            return list(target) if isinstance(target, list) and len(target) > 1 else []
-        if by_name(usable(frame)) is not None:
-            return []
-        found = zero_one_columns(frame)
-        return found if len(found) > 1 else []
-
-    @staticmethod
-    def _read_as_labels(column: pd.Series[Any]) -> tuple[float | None, str]:
-        what = kind(column)
-        if what == "list":
-            return 0.9, "it holds lists of labels"
-        if what == "text" and (delimiter := find_delimiter(column)):
-            return 0.85, f"it holds labels joined by {delimiter!r}"
-        return (0.05 if what in ("text", "empty") else None), "it holds one label a row"
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
@@ -148,7 +88,7 @@ class MultiLabelClassification(Task):
         """
         if len(self._columns) > 1:
             self._labels = list(self._columns)
-            self._flags(frame)
+            flags(frame, self._columns)
         else:
             if kind(frame[self._columns[0]]) == "text":
                 self._delimiter = find_delimiter(frame[self._columns[0]])
@@ -185,9 +125,9 @@ class MultiLabelClassification(Task):
     def strata(self, frame: pd.DataFrame) -> np.ndarray | None:
         """(n,) the rarest label that a row has, as a number; -1 for rows without one. Needs no fit."""
         if len(self._columns) > 1:
-            flags = self._flags(frame)
             rows = [
-                [name for name, value in zip(self._columns, row, strict=True) if value == 1] for row in flags
+                [name for name, value in zip(self._columns, row, strict=True) if value == 1]
+                for row in flags(frame, self._columns)
             ]
         else:
             rows = [row or [] for row in self._named(frame)]
@@ -195,40 +135,20 @@ class MultiLabelClassification(Task):
         order = {name: position for position, name in enumerate(counts.index)}
         return np.array([max((order[name] for name in row), default=-1) for row in rows], dtype=np.int64)
 
-    def _flags(self, frame: pd.DataFrame) -> np.ndarray:
-        """(n, labels) of 1, 0 and -100 from the 0/1 columns."""
-        table = np.stack([numbers(frame, name) for name in self._columns], axis=1)
-        wrong = np.argwhere(~np.isnan(table) & (table != 0) & (table != 1))
-        if len(wrong):
-            row, column = wrong[0]
-            raise DataError(
-                f"Column {self._columns[column]!r} should hold 0 and 1, but row "
-                f"{row_numbers(frame)[row]} holds {table[row, column]:g}.",
-                "Name only columns of 0 and 1 as targets.",
-            )
-        return np.where(np.isnan(table), MISSING, table)
-
     def _named(self, frame: pd.DataFrame) -> list[list[str] | None]:
         """The distinct labels of each row, None where the cell is missing."""
         column = frame[self._columns[0]]
         delimiter = self._delimiter
         if delimiter is None and not self._labels and kind(column) == "text":
             delimiter = find_delimiter(column)
-        rows: list[list[str] | None] = []
-        for cell in column:
-            if is_missing(cell):
-                rows.append(None)
-                continue
-            parts = list(cell) if is_list(cell) else str(cell).split(delimiter) if delimiter else [cell]
-            rows.append(list(dict.fromkeys(name for part in parts if (name := label_text(part)) is not None)))
-        return rows
+        return named(column, delimiter)
 
     def targets(self, frame: pd.DataFrame) -> list[np.ndarray]:
         """(labels,) float32 arrays, longer by a -1 for each label of the row that training never saw."""
         if not set(self._columns) <= set(frame.columns):
             return [np.full(self.num_outputs, MISSING, dtype=np.float32) for _ in range(len(frame))]
         if len(self._columns) > 1:
-            return list(self._flags(frame).astype(np.float32))
+            return list(flags(frame, self._columns).astype(np.float32))
         index = {name: position for position, name in enumerate(self._labels)}
         found = []
         for row in self._named(frame):

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from functools import cache
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 
 import pandas as pd
 
 from luthier.errors import DataError, SettingError
+from luthier.plugins import Plugins
 from luthier.tasks.base import Columns, Modality, Task
 from luthier.tasks.columns import Hints, usable
 
 GROUP = "luthier.tasks"
 """The entry point group under which a package names its tasks: ``name = "module:Class"``."""
 
-# Found also where the package runs from a source tree that was never installed.
 _BUILT_IN = {
     "text-classification": "luthier.tasks.text_classification:TextClassification",
     "multi-label-classification": "luthier.tasks.multi_label:MultiLabelClassification",
@@ -27,37 +24,21 @@ _BUILT_IN = {
 }
 
 
-@cache
-def _entries() -> dict[str, EntryPoint]:
-    found = {name: EntryPoint(name, value, GROUP) for name, value in _BUILT_IN.items()}
-    for entry in entry_points(group=GROUP):
-        found.setdefault(entry.name, entry)
-    return found
+_PLUGINS = Plugins(GROUP, "task", "tasks", _BUILT_IN)
 
 
 def names() -> list[str]:
     """Names of all tasks, built-in ones first."""
-    return list(_entries())
+    return _PLUGINS.names()
 
 
 def get(name: str) -> type[Task]:
     """The task of that name.
 
     Raises:
-        SettingError: There is none, or it does not load, or it is not a task.
+        SettingError: There is none, or another package's does not load, or it is not a task.
     """
-    entries = _entries()
-    if name not in entries:
-        raise SettingError(f"Unknown task {name!r}.", f"Known tasks: {', '.join(entries)}.")
-    module, _, attribute = entries[name].value.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SettingError(f"Task {name!r} ({entries[name].value}) does not load: {error}.") from error
-    if not (isinstance(found, type) and issubclass(found, Task)):
-        raise SettingError(
-            f"Task {name!r} ({entries[name].value}) is not a subclass of luthier.tasks.base.Task."
-        )
+    found: type[Task] = _PLUGINS.load(name, Task)
     return found
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-
 from luthier.deploy.export.base import PRECISIONS, ExportTarget
 from luthier.errors import SettingError
+from luthier.plugins import Plugins
 
 GROUP = "luthier.exporters"
 """The entry point group under which a package names its targets: ``name = "module:Class"``."""
 
-# Found also where the package runs from a source tree that was never installed.
 _BUILT_IN = {
     "safetensors": "luthier.deploy.export.plain:Safetensors",
     "onnx": "luthier.deploy.export.graph:Onnx",
@@ -20,41 +16,22 @@ _BUILT_IN = {
 }
 
 
-@cache
-def _entries() -> dict[str, EntryPoint]:
-    found = {name: EntryPoint(name, value, GROUP) for name, value in _BUILT_IN.items()}
-    for entry in entry_points(group=GROUP):
-        found.setdefault(entry.name, entry)
-    return found
+_PLUGINS = Plugins(GROUP, "export format", "formats", _BUILT_IN)
 
 
 def names() -> list[str]:
     """Names of all targets, built-in ones first."""
-    return list(_entries())
+    return _PLUGINS.names()
 
 
 def get(name: str) -> ExportTarget:
     """The target of that name.
 
     Raises:
-        SettingError: There is none, or it does not load, or it is not a target.
+        SettingError: There is none, or another package's does not load, or it is not a target.
     """
-    entries = _entries()
-    if name not in entries:
-        raise SettingError(f"Unknown export format {name!r}.", f"Known formats: {', '.join(entries)}.")
-    module, _, attribute = entries[name].value.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SettingError(
-            f"Export format {name!r} ({entries[name].value}) does not load: {error}."
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, ExportTarget)):
-        raise SettingError(
-            f"Export format {name!r} ({entries[name].value}) is not a subclass of"
-            " luthier.deploy.export.base.ExportTarget."
-        )
-    return found()
+    kind: type[ExportTarget] = _PLUGINS.load(name, ExportTarget)
+    return kind()
 
 
 def resolve(name: str, precision: str, merge: bool) -> ExportTarget:

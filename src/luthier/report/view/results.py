@@ -49,7 +49,7 @@ def baselines(story: Story) -> list[dict[str, Any]]:
     trained = {"name": f"{story.model.name}, fine-tuned", "chosen": True, "note": "the chosen model"}
     rows = [
         {**trained, "value": evaluation.value, "interval": evaluation.interval, "seconds": story.best.seconds}
-        | {"difference": None, "difference_interval": None}
+        | {"difference": None, "difference_interval": None, "p": None}
     ]
     order = sorted(evaluation.baselines, key=lambda one: -sign * one.metrics.get(story.metric, math.nan))
     rows.extend(
@@ -60,7 +60,7 @@ def baselines(story: Story) -> list[dict[str, Any]]:
             "note": one.note,
         }
         | {"interval": one.interval, "seconds": one.seconds, "difference": one.difference}
-        | {"difference_interval": one.difference_interval}
+        | {"difference_interval": one.difference_interval, "p": one.p}
         | {"sense": words.sense(one), "sentence": words.gain(evaluation, one)}
         for one in order
     )
