@@ -18,6 +18,14 @@ Data = Annotated[
         help="A file, a folder or a hub id; or a settings file (.yaml), which options override.",
     ),
 ]
+OptionalData = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DATA]",
+        help="A file, a folder or a hub id; or a settings file (.yaml), which options override.",
+        show_default=False,
+    ),
+]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
 Task = Annotated[str | None, typer.Option(help="Task by name; inferred from the data if not given.")]
 Target = Annotated[str | None, typer.Option(help="Column to predict; inferred if not given.")]
@@ -64,7 +72,7 @@ Slice = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def gather(data: str, column: list[str] | None, **options: Any) -> Settings:
+def gather(data: str | None, column: list[str] | None, **options: Any) -> Settings:
     """Settings from a DATA argument and the options given; an option left out is None or an empty list.
 
     Raises:

@@ -11,7 +11,23 @@ from luthier.cli import options as o
 
 
 def tune(
-    data: o.Data,
+    data: o.OptionalData = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Continue a finished run: its rows, its weights, its recipe first. Takes the place of DATA.",
+        ),
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add",
+            metavar="FILE",
+            help="Further labelled rows for the run that is continued; repeatable.",
+        ),
+    ] = None,
     task: o.Task = None,
     target: o.Target = None,
     column: o.Column = None,
@@ -97,14 +113,14 @@ def tune(
     stack: o.Stack = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the result.")] = False,
 ) -> None:
-    """Find, train and prove the best model for DATA.
+    """Find, train and prove the best model for DATA, or go on from a finished run.
 
     Ctrl-C ends the search early and still leaves the best model so far; a second one aborts.
     """
     started = time.monotonic()
     settings = o.gather(
-        data, column, task=task, target=target, group=group, split_column=split_column, model=model,
-        budget=budget, trials=trials, repeats=repeats, folds=folds, holdouts=holdouts, strategy=strategy,
+        data, column, from_=from_, add=add, task=task, target=target, group=group, split_column=split_column,
+        model=model, budget=budget, trials=trials, repeats=repeats, folds=folds, holdouts=holdouts, strategy=strategy,
         space=space, out=out, name=name, seed=seed, validation=validation, test=test, drop_leaks=drop_leaks,
         baselines=baseline, slices=slice_, keep=keep, ensemble=ensemble, store=store, objectives=objective,
         constraints=constraint, device=device, threads=threads, stack=stack,

@@ -81,10 +81,9 @@ class Engine:
         self.cost = CostModel()
         self.watchdog = Watchdog()
         store = FeatureCache(default_folder()) if store is None else store
-        self.sharing = Sharing(inputs, store, self.device, dtype, self._autocast, self._passed)
-        self._note = note
+        self._note, self._said = note, set[str]()
+        self.sharing = Sharing(inputs, store, self.device, dtype, self._autocast, self._passed, self._say)
         self.sizing = Sizing(self.device, self.cost, stack)
-        self._said: set[str] = set()
         self._met: set[tuple[str, int | None]] = set()
         self._blocks: dict[str, int] = {}
         self._reached: dict[int, int] = {}

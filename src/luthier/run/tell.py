@@ -149,8 +149,9 @@ def command(prepared: Prepared) -> str:
     given: dict[str, Any] = settings.model_dump(
         exclude_defaults=True, exclude={"data", "out", "columns", "baselines"}
     )
-    repeated = {"objectives": "objective", "constraints": "constraint", "slices": "slice"}
-    words = ["luthier", "tune", settings.data]
+    repeated = {"objectives": "objective", "constraints": "constraint", "slices": "slice", "from_": "from"}
+    # The rows of a run that is continued are found again by its name.
+    words = ["luthier", "tune", *([] if settings.from_ else [settings.data])]
     for name, value in given.items():
         option = "--" + repeated.get(name, name).replace("_", "-")
         if value is True:

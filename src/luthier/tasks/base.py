@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from scipy.special import log_expit, log_softmax, logsumexp
 
+from luthier.tasks.carried import Carried, by_name
 from luthier.tasks.soft import SoftTargets
 
 Modality = Literal["text", "image"]
@@ -185,6 +186,10 @@ class Task(SoftTargets, ABC):
     @abstractmethod
     def label_names(self) -> list[str]:
         """Names of the outputs, in order (``["value"]`` for a regression)."""
+
+    def carried(self, old: Task) -> Carried:
+        """How the outputs of one that was fitted earlier, to other rows, become this one's."""
+        return by_name(self.label_names, old.label_names)
 
     @property
     def reading(self) -> str:
