@@ -120,10 +120,10 @@ def tune(
     started = time.monotonic()
     settings = o.gather(
         data, column, from_=from_, add=add, task=task, target=target, group=group, split_column=split_column,
-        model=model, budget=budget, trials=trials, repeats=repeats, folds=folds, holdouts=holdouts, strategy=strategy,
-        space=space, out=out, name=name, seed=seed, validation=validation, test=test, drop_leaks=drop_leaks,
-        baselines=baseline, slices=slice_, keep=keep, ensemble=ensemble, store=store, objectives=objective,
-        constraints=constraint, device=device, threads=threads, stack=stack,
+        model=model, budget=budget, trials=trials, repeats=repeats, folds=folds, holdouts=holdouts,
+        strategy=strategy, space=space, out=out, name=name, seed=seed, validation=validation, test=test,
+        drop_leaks=drop_leaks, baselines=baseline, slices=slice_, keep=keep, ensemble=ensemble, store=store,
+        objectives=objective, constraints=constraint, device=device, threads=threads, stack=stack,
     )  # fmt: skip
     from luthier.cli.output import print_result
     from luthier.cli.progress import showing
