@@ -61,16 +61,17 @@ def onward(
     assert settings.from_ is not None
     before = open_origin(settings.from_)
     settings = inherited(settings, before)
-    say(f"Continues {before.name} ({before.folder.path}).")
+    notes = [f"Continues {before.name} ({before.folder.path})."]
     files = list(settings.add) if added is None else list(added)
     dataset = before.prepared.dataset
     for place, file in enumerate(files):
         dataset = _joined(dataset, _read(file, settings, before), before, settings, place)
-        for message in dataset.notes:
-            say(message)
+        notes += dataset.notes
     if not files:
-        say("No rows were added: it is searched further on the same rows.")
-    dataset = reading.Dataset(dataset.name, dataset.splits, dataset.modality, dataset.root, dataset.source)
+        notes.append("No rows were added: it is searched further on the same rows.")
+    dataset = reading.Dataset(
+        dataset.name, dataset.splits, dataset.modality, dataset.root, dataset.source, notes
+    )
     prepared = prepare(settings.model_copy(update={"split_column": None}), dataset, say=say)
     old = before.prepared.task
     new = [name for name in prepared.task.label_names if name not in set(old.label_names)]
@@ -78,11 +79,13 @@ def onward(
         shown = ", ".join(map(repr, new[:NAMED])) + (
             f" and {len(new) - NAMED} more" if len(new) > NAMED else ""
         )
-        say(f"New answers: {shown}. The head grows by {len(new)}.")
+        notes = [*notes, f"New answers: {shown}. The head grows by {len(new)}."]
+        prepared.notes.append(notes[-1])
+        say(notes[-1])
     offset = max(int(frame[ROW].max()) for frame in before.prepared.dataset.splits.values())
     splits = prepared.dataset.splits
     prepared.known = {name: int((frame[ROW] <= offset).sum()) for name, frame in splits.items()}
-    return Onward(prepared, _about(settings, before, prepared, new))
+    return Onward(prepared, _about(settings, before, prepared, new) | {"notes": notes})
 
 
 def inherited(settings: Settings, before: Origin) -> Settings:
@@ -223,8 +226,9 @@ def _about(settings: Settings, before: Origin, prepared: Prepared, new: list[str
         "added": {name: len(frame) - prepared.known[name] for name, frame in splits.items()},
         "labels": new,
         "model": deployed,
+        "fingerprint": source.fingerprint,
         "anew": [name for name in prepared.sources if name != deployed],
-        "models": {name: before.here(name) for name in before.prepared.sources},
+        "models": {name: before.here(name) for name in (*before.settings.model, winner.model)},
         "first": [recipe.model_dump() for recipe in first],
     }
 

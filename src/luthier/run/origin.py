@@ -29,17 +29,14 @@ class Origin:
     Attributes:
         folder: Its folder.
         manifest: Its ``run.json``.
+        settings: What it was told.
         prepared: Its rows, in the splits that they had there.
     """
 
     folder: RunFolder
     manifest: dict[str, Any]
+    settings: Settings
     prepared: Prepared
-
-    @property
-    def settings(self) -> Settings:
-        """What it was told."""
-        return self.prepared.settings
 
     @property
     def name(self) -> str:
@@ -53,9 +50,8 @@ class Origin:
 
     @property
     def weights(self) -> Path:
-        """The network whose weights can be trained on: the model, of an ensemble the best single one."""
-        whole = ensembles.is_ensemble(self.folder.model)
-        return self.folder.single if whole else self.folder.model
+        """The network whose weights can be trained on."""
+        return weights_of(self.folder)
 
     def here(self, model: str) -> str:
         """What a model of its is called in this process, whose relative paths may start elsewhere."""
@@ -100,10 +96,12 @@ def open_origin(place: str | Path) -> Origin:
             f"Finish it with: luthier resume {folder.path}",
         )
     settings = Settings.parse(manifest["settings"])
+    # Rows do not depend on models, and those that it began with may be gone: its own is at hand.
+    reading = settings.model_copy(update={"model": [str(weights_of(folder).resolve())]})
     hint = "Restore its data; without the rows that it was trained and tested on nothing can be compared."
     try:
         with started_in(manifest):
-            prepared = prepare(settings)
+            prepared = prepare(reading)
             dataset = prepared.dataset
             dataset.root = dataset.root.resolve()
     except LuthierError as error:
@@ -112,7 +110,12 @@ def open_origin(place: str | Path) -> Origin:
         ) from error
     if data_fingerprint(prepared) != manifest["data_fingerprint"]:
         raise RunError(f"The data of {str(folder.path)!r} changed since it ran: {settings.data!r}.", hint)
-    return Origin(folder, manifest, prepared)
+    return Origin(folder, manifest, settings, prepared)
+
+
+def weights_of(folder: RunFolder) -> Path:
+    """The network of a run whose weights can be trained on: the model, of an ensemble the best single one."""
+    return folder.single if ensembles.is_ensemble(folder.model) else folder.model
 
 
 def studies(about: dict[str, Any]) -> list[PastStudy]:

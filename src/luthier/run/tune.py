@@ -148,7 +148,8 @@ def _resume(place: RunFolder, manifest: dict[str, Any], budget: str | None, watc
     clock = Budget(total, store.run(run).spent)
     watch.stage("Looking at data and models")
     prepared = prepare(settings, say=watch.note)
-    prepared.known = (manifest.get("from") or {}).get("rows", {})
+    if parent := manifest.get("from"):
+        take_up(prepared, parent)
     if data_fingerprint(prepared) != manifest["data_fingerprint"]:
         raise RunError(
             f"The data of the run {str(folder)!r} changed since it began: {settings.data!r}.",
@@ -180,6 +181,21 @@ def continued(
         )
     found = onward(settings, say, added)
     return found.prepared, found.about
+
+
+def take_up(prepared: Prepared, parent: dict[str, Any]) -> None:
+    """What a resumed run has to know of the run that it continues.
+
+    Raises:
+        RunError: The weights that it goes on from are others by now.
+    """
+    prepared.known = parent["rows"]
+    prepared.notes[:0] = parent["notes"]
+    if prepared.sources[parent["model"]].fingerprint != parent["fingerprint"]:
+        raise RunError(
+            f"The model {parent['model']!r}, from which this run goes on, changed since it began.",
+            "Restore it, or start a new run.",
+        )
 
 
 def open_store(settings: Settings, folder: RunFolder) -> Store:
