@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -40,7 +40,7 @@ def texts(dataset: Dataset, name: str) -> set[str]:
     return set(dataset.splits[name]["text"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 60), st.lists(st.integers(0, 19), max_size=8), st.integers(0, 5))
 def test_old_rows_keep_their_places_and_no_test_row_is_trained_on(
     fresh: int, again: list[int], seed: int

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from luthier.evaluate import continued as module
 from luthier.evaluate.continued import Change, Continued, compare, compare_classes, told
+from luthier.evaluate.intervals import UNKNOWN
 from luthier.tasks.base import Columns
 from luthier.tasks.text_classification import TextClassification
 
@@ -71,13 +73,15 @@ def test_what_chance_does_is_not_called_forgetting(task: TextClassification) -> 
     assert "within chance" in lines[0] and "None of 3 classes" in lines[1]
 
 
-def test_the_error_rate_of_calling_a_class_worse(task: TextClassification) -> None:
+def test_the_error_rate_of_calling_a_class_worse(
+    task: TextClassification, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two models that are wrong as often, at random: at most one comparison in twenty names a class."""
+    # Intervals take most of the time, and do not decide.
+    monkeypatch.setattr(module, "paired_difference", lambda *_, **__: (0.0, UNKNOWN))
     generator, true, called = np.random.default_rng(0), truths(30), 0
     for _ in range(200):
         said = [np.where(generator.random(90) < 0.25, (true + 1) % 3, true) for _ in range(2)]
-        ours, theirs = (task.hits(answers(each), list(true)) for each in said)
-        assert ours is not None and theirs is not None
         classes = compare_classes(task, answers(said[0]), answers(said[1]), list(true))
         called += any(one.worse for one in classes)
     assert called <= 0.05 * 200

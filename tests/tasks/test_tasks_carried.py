@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luthier.tasks.base import Columns
@@ -16,6 +16,7 @@ from luthier.tasks.text_regression import TextRegression
 NAMES = st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=1, max_size=6)
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(NAMES, NAMES, st.integers(0, 99))
 def test_every_output_keeps_its_name(new: list[str], old: list[str], seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=(3, len(old)))

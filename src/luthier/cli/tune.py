@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from luthier.cli import options as o
+from luthier.errors import SettingError
 
 
 def tune(
@@ -125,6 +126,10 @@ def tune(
         drop_leaks=drop_leaks, baselines=baseline, slices=slice_, keep=keep, ensemble=ensemble, store=store,
         objectives=objective, constraints=constraint, device=device, threads=threads, stack=stack,
     )  # fmt: skip
+    if settings.data is None and settings.from_ is None:
+        raise SettingError(
+            "No data was given.", "Name a file or folder, luthier tune DATA, or a run to continue: --from RUN"
+        )
     from luthier.cli.output import print_result
     from luthier.cli.progress import showing
     from luthier.run.tune import tune as run
