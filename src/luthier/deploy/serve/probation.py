@@ -52,6 +52,23 @@ class Limits:
                 )
 
 
+@dataclass(frozen=True)
+class RolloutSettings:
+    """How a rollout goes about it.
+
+    Attributes:
+        poll: Seconds between two looks at the state on disk.
+        load: Seconds after which a version that is still loading has failed.
+        limits: Of probation.
+        alarms: Seconds between two questions to monitoring.
+    """
+
+    poll: float = 1.0
+    load: float = 600.0
+    limits: Limits = field(default_factory=Limits)
+    alarms: float = 10.0
+
+
 @dataclass
 class Counts:
     """What a version did since it got its role.

@@ -1,7 +1,7 @@
 """`Rollout`: the versions of a deployment behind the `Answers` contract: full charge, canary, shadow.
 
-Follows the state on disk (`target`), loads beside what runs, and goes back by itself. When a version is bad is
-`probation`'s affair, and how one model is loaded `service`'s.
+Follows the state on disk (`target`), loads beside what runs, and goes back by itself. When a version is bad
+is `probation`'s affair, and how one model is loaded `service`'s.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import datetime
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from luthier.deploy.counted import Counted
 from luthier.deploy.serve.base import Answer, Refused, State
 from luthier.deploy.serve.held import Held, Loadable, Meter, drawn
-from luthier.deploy.serve.probation import Limits, NewAlarms, judge
+from luthier.deploy.serve.probation import NewAlarms, RolloutSettings, judge
 from luthier.deploy.serve.shadow import Shadow
 from luthier.deploy.serve.target import Charge, Target, charge_of
 from luthier.deploy.versions import Deployment
@@ -32,23 +32,6 @@ WRITE = 5.0
 
 Open = Callable[[Path, str], Loadable]
 """From a model folder and the name of its version to answers that are not yet loaded."""
-
-
-@dataclass(frozen=True)
-class RolloutSettings:
-    """How a rollout goes about it.
-
-    Attributes:
-        poll: Seconds between two looks at the state on disk.
-        load: Seconds after which a version that is still loading has failed.
-        limits: Of probation.
-        alarms: Seconds between two questions to monitoring.
-    """
-
-    poll: float = 1.0
-    load: float = 600.0
-    limits: Limits = field(default_factory=Limits)
-    alarms: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -224,11 +207,11 @@ class Rollout:
         if relieved is not None:
             log.info("%s: version %d is in full charge, after %d", self.name, full.number, relieved.number)
         self._set_shadow(shadow)
-        kept = {full.number, state.full, *state.in_use} if self._on_probation(full) else {
-            full.number, state.full, *self._asked_for()
-        }  # fmt: skip
+        # As long as there may be a way back, it takes no time: the version before stays loaded.
+        kept = {full.number, state.full, *self._asked_for()}
+        kept |= state.in_use if self._on_probation(full) else set()
         for number in [number for number in self._held if number not in kept]:
-            self._leave(self._held.pop(number))
+            self._background(self._let_go(self._held.pop(number)))
 
     def _set_shadow(self, shadow: Held | None) -> None:
         if self._shadow is not None and (shadow is None or shadow.number != self._shadow[0]):
@@ -240,9 +223,6 @@ class Rollout:
     def _busy(self) -> bool:
         roles = self._roles
         return roles is not None and (roles.full.busy or (roles.canary is not None and roles.canary.busy))
-
-    def _leave(self, held: Held) -> None:
-        self._background(self._let_go(held))
 
     async def _let_go(self, held: Held) -> None:
         log.info("%s: version %d answers what it accepted and ends", self.name, held.number)
@@ -284,7 +264,6 @@ class Rollout:
             try:
                 held = await self._load(number)
             except Exception as error:
-                log.error("%s: version %d cannot be loaded: %s", self.name, number, _reason(error))
                 self._given_up[number] = self._target.disk.revision
                 await self._fail(number, _reason(error))
                 continue
@@ -356,9 +335,9 @@ class Rollout:
             reason: Why.
             charge: The role that it failed in: where it has another meanwhile, nothing happens. None: any.
         """
-        log.error("%s: version %d has failed: %s", self.name, number, reason)
         if charge is not None and charge_of(self._target.wanted, number) != charge:
             return
+        log.error("%s: version %d has failed: %s", self.name, number, reason)
         if self._target.wanted.line == (number,):
             # There is nothing to go back to: bad answers are better than none, and the log has said it.
             if number in self._held:
