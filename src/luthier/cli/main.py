@@ -25,6 +25,7 @@ from luthier.cli import (
     rollback,
     runs,
     schema,
+    serve,
     show,
     tune,
     verify,
@@ -84,7 +85,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    tune, predict, evaluate, export, verify, deploy, promote, rollback, deployments, runs, show, resume,
+    tune, predict, evaluate, export, verify, serve, deploy, promote, rollback, deployments, runs, show, resume,
     models, check, schema,
 ):  # fmt: skip
     app.command(module.VERB.__name__)(module.VERB)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from luthier.deploy.serve.base import Answer, Answers, Refused
 from luthier.deploy.serve.probation import Counts
 
+OUTCOMES = ("answered", "refused", "failed")
 FAULTS = (500, 504)
 """Statuses that are the version's fault, if only for being slow."""
 
@@ -27,7 +28,7 @@ class Meter:
     """Is told what became of requests; all methods return at once. `rollout_metrics` has one that counts."""
 
     def request(self, version: str, outcome: str) -> None:
-        """A request to a version was ``answered``, ``refused`` or ``failed``."""
+        """A request to a version had one of `OUTCOMES`."""
 
     def forget(self, version: str) -> None:
         """A version is no longer here."""

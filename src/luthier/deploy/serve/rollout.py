@@ -85,6 +85,8 @@ class Rollout:
         self._held: dict[int, Held] = {}
         self._gone: dict[int, tuple[int, int]] = {}
         self._roles: Roles | None = None
+        # Asked for with each request, and the same until roles change.
+        self._about: dict[str, Any] = {"name": self.name, "versions": []}
         self._shadow: tuple[int, Shadow] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving: set[asyncio.Task[None]] = set()
@@ -102,10 +104,7 @@ class Rollout:
     def metadata(self) -> dict[str, Any]:
         """See `luthier.deploy.serve.base.Answers`; that of the version in full charge, and all that can be
         asked."""
-        if self._roles is None:
-            return {"name": self.name, "versions": []}
-        about = dict(self._roles.full.answers.metadata)
-        return about | {"name": self.name, "versions": [str(number) for number in sorted(self._asked_for())]}
+        return self._about
 
     async def ready(self) -> None:
         """Loads the version in full charge, or the last good one before it where it cannot be loaded, and
@@ -204,6 +203,8 @@ class Rollout:
         if canary is not None and state.canary is not None:
             canary.begin(("canary", state.canary.since), None)
         self._roles = Roles(full, canary, state.canary.percent if state.canary else 0.0, shadow)
+        there = [str(number) for number in sorted(self._asked_for())]
+        self._about = {**full.answers.metadata, "name": self.name, "versions": there}
         if relieved is not None:
             log.info("%s: version %d is in full charge, after %d", self.name, full.number, relieved.number)
         self._set_shadow(shadow)
