@@ -85,8 +85,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    tune, predict, evaluate, export, verify, serve, deploy, promote, rollback, deployments, runs, show, resume,
-    models, check, schema,
+    tune, predict, evaluate, export, verify, serve, deploy, promote, rollback, deployments, runs, show,
+    resume, models, check, schema,
 ):  # fmt: skip
     app.command(module.VERB.__name__)(module.VERB)
 app.add_typer(prior.VERBS, name="prior")

@@ -41,8 +41,8 @@ class ServeSettings:
         threads: CPU threads a worker; None: its share of the usable cores.
         connections: At a time, in each worker.
         access_log: Whether each request becomes a line.
-        registry: Folder of deployments, of which ``place`` names one; None: ``place`` does so only where it is
-            no folder.
+        registry: Folder of deployments, of which ``place`` names one; None: it does so only where it is no
+            folder.
     """
 
     place: str
