@@ -322,9 +322,10 @@ class DeploymentState:
     # -- JSON -------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Plain JSON values; ``full`` is there for whoever else reads them."""
         return {
             "format": FORMAT,
+            "full": self.line[-1] if self.line else None,
             **asdict(replace(self, versions={})),
             "versions": [asdict(version) for _, version in sorted(self.versions.items())],
         }

@@ -196,7 +196,7 @@ class Rollout:
         if not full:
             return
         relieved = before.full if before is not None and before.full is not full else None
-        canary = state.canary and self._held.get(state.canary.version)
+        canary = None if state.canary is None else self._held.get(state.canary.version)
         shadow = None if state.shadow is None else self._held.get(state.shadow)
         if full.number == state.full:
             full.begin(("full", state.since), relieved.counts.copy() if relieved else None)
@@ -273,7 +273,7 @@ class Rollout:
 
     def _missing(self) -> list[int]:
         state = self._target.wanted
-        asked = [state.full, state.canary and state.canary.version, state.shadow]
+        asked = [state.full, state.canary.version if state.canary else None, state.shadow]
         return [
             number
             for number in asked
