@@ -53,7 +53,10 @@ def serve(settings: ServeSettings) -> int:
     require()
     settings.check()
     deployment = settings.deployment
-    find(settings.place if deployment is None else deployment.model(deployment.state.full), settings.backend)
+    if deployment is None:
+        find(settings.place, settings.backend)
+    else:
+        _ = deployment.state
     place = settings.reserve()
     try:
         if settings.workers > 1:
@@ -81,10 +84,13 @@ def open_answers(settings: ServeSettings, metrics: Metrics) -> Opened:
     deployment = settings.deployment
     if deployment is None:
         return open_version(settings, metrics, settings.place, "1")
+    from luthier.deploy.serve.probation import Limits, RolloutSettings
     from luthier.deploy.serve.rollout import Rollout
     from luthier.deploy.serve.rollout_metrics import RolloutMeter
 
-    answers = Rollout(deployment, partial(open_version, settings, metrics), meter=RolloutMeter(metrics))
+    limits = RolloutSettings(limits=Limits(seconds=settings.probation))
+    opening = partial(open_version, settings, metrics)
+    answers = Rollout(deployment, opening, settings=limits, meter=RolloutMeter(metrics))
     metrics.add(answers.gauges)
     return answers
 

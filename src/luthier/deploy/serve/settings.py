@@ -43,6 +43,7 @@ class ServeSettings:
         access_log: Whether each request becomes a line.
         registry: Folder of deployments, of which ``place`` names one; None: it does so only where it is no
             folder.
+        probation: Seconds in which a version that took full charge may be relieved again by the server itself.
     """
 
     place: str
@@ -62,6 +63,7 @@ class ServeSettings:
     connections: int = 1000
     access_log: bool = False
     registry: str | None = None
+    probation: float = 600.0
 
     @property
     def deployment(self) -> Deployment | None:
@@ -88,6 +90,7 @@ class ServeSettings:
             ("--queue", self.queue, 1, 1_000_000),
             ("--timeout", self.timeout, 0.001, 86400),
             ("--drain", self.drain, 0, 86400),
+            ("--probation", self.probation, 0, 31 * 86400),
             ("--threads", self.threads if self.threads is not None else 1, 1, 1024),
             ("--connections", self.connections, 1, 1_000_000),
         ):
