@@ -237,7 +237,7 @@ class Batcher:
             self.state = "ready"
         self._ready.set_result(None)
 
-    # -- in the computing thread -------------------------------------------------------------------------------
+    # -- in the computing thread -----------------------------------------------------------------------------
 
     def _send(self, function: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
@@ -350,8 +350,8 @@ class Batcher:
 def choose(lengths: Sequence[int], rows: int, tokens: int, spare: float) -> list[int]:
     """Which of the waiting inputs make the next batch.
 
-    The oldest is always among them, so that nobody waits for ever. To it come those of the nearest lengths, as
-    long as the padding costs no more than a batch of their own would.
+    The oldest is always among them, so that nobody waits for ever. To it come those of the nearest lengths,
+    as long as the padding costs no more than a batch of their own would.
 
     Args:
         lengths: Of the waiting inputs in tokens, the oldest first; at least one.

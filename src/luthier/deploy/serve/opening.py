@@ -1,5 +1,5 @@
-"""From a folder to a `Backend`: what the folder holds, which exports of it lie beside, and which of them is the
-faster here.
+"""From a folder to a `Backend`: what the folder holds, which exports of it lie beside, and which of them is
+the faster here.
 
 `find` looks at file names and manifests alone and imports nothing heavy, so that a wrong folder is told at
 once.
@@ -138,7 +138,7 @@ def made_inputs(backend: Backend) -> list[list[Encoded]]:
     return [[one] * rows for one, rows in itertools.product(encoded, (1, 8))]
 
 
-# -- finding ---------------------------------------------------------------------------------------------------
+# -- finding -----------------------------------------------------------------------------------------------
 
 
 def _export(folder: Path, backend: str) -> list[Candidate]:
@@ -197,7 +197,7 @@ def _digests(model: Path) -> list[str]:
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in manifests]
 
 
-# -- loading ---------------------------------------------------------------------------------------------------
+# -- loading -----------------------------------------------------------------------------------------------
 
 
 def _open(candidate: Candidate, device: str) -> Backend:
@@ -286,7 +286,7 @@ def _head(saved: Any) -> Any:
         return None
 
 
-# -- timing ----------------------------------------------------------------------------------------------------
+# -- timing ------------------------------------------------------------------------------------------------
 
 
 def _faster(opened: list[Backend]) -> Backend:

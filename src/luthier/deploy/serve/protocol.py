@@ -1,8 +1,8 @@
 """The Open Inference Protocol, version 2, over HTTP: tensors to inputs, and answers to tensors.
 
-https://github.com/kserve/open-inference-protocol, with its extension for binary tensor data in requests, which
-Triton's client uses by default. Texts are BYTES; an image is the BYTES of its file (base64 in JSON); a list of
-words is a row of a BYTES tensor of two axes, or an element that holds a JSON list.
+The specification is kserve/open-inference-protocol's; its extension for binary tensor data is read, since
+Triton's client sends it by default. Texts are BYTES; an image is the BYTES of its file (base64 in JSON); a
+list of words is a row of a BYTES tensor of two axes, or an element that holds a JSON list.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def written(call: Call, answers: Sequence[Answer | Refused], about: Mapping[str,
 
 
 def fields(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A tensor for each member of the answers that is a text, a number, or numbers by name; what else they hold
-    is in ``answer`` alone."""
+    """A tensor for each member of the answers that is a text, a number, or numbers by name; what else they
+    hold is in ``answer`` alone."""
     tensors: list[dict[str, Any]] = []
     for name in values[0] if values else ():
         if name in ("id", "answer") or any(name not in value for value in values):

@@ -1,7 +1,7 @@
 """Runs the server in one process: opens what answers, listens, and ends in good order.
 
-Several processes that share a port live in `workers`. Nothing heavy is imported before the settings were found
-to be right.
+Several processes that share a port live in `workers`. Nothing heavy is imported before the settings were
+found to be right.
 """
 
 from __future__ import annotations
