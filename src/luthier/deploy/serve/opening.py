@@ -164,7 +164,7 @@ def _beside(folder: Path, model: Path) -> list[Candidate]:
     places = [folder, folder.resolve().parent]
     if folder == model and (folder.resolve().parent / RUN).is_file():
         places.append(folder.resolve().parent.parent)
-    found = []
+    found: list[Candidate] = []
     for place in places:
         for child in itertools.islice(sorted(_folders(place)), NEIGHBOURS):
             if child / EXPORT not in [one.folder / EXPORT for one in found] and _same(child, wanted):
@@ -216,8 +216,7 @@ def _open_export(folder: Path) -> Backend:
         for network in exported.networks
     ]
     passes = [
-        Pass(place, (place,), lambda inputs, run=network.logits: [run(inputs)])
-        for place, network in enumerate(exported.networks)
+        Pass(place, (place,), _single(network.logits)) for place, network in enumerate(exported.networks)
     ]
     task, combination = exported.task, exported.combination
     return Backend(
@@ -238,7 +237,8 @@ def _open_model(folder: Path, device: str) -> Backend:
         passes = [Pass(0, (0,), _network(saved, where))]
         return Backend("torch", task, [reading], passes, lambda parts: list(parts[0]), _head(saved), tokens)
     keys: dict[tuple[Any, ...], int] = {}
-    readings, passes = [], []
+    readings: list[Reading] = []
+    passes: list[Pass] = []
     for body, group in saved.passes:
         first = saved.parts[group[0]]
         key = first.base["fingerprint"], first.recipe.max_length, first.recipe.image_size
@@ -255,6 +255,10 @@ def _open_model(folder: Path, device: str) -> Backend:
         _head(saved.parts[0]),
         tokens,
     )
+
+
+def _single(logits: Any) -> Any:
+    return lambda inputs: [logits(inputs)]
 
 
 def _network(module: Any, device: Any) -> Any:

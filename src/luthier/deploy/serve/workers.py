@@ -115,7 +115,7 @@ class Supervisor:
 
         worker = self._workers.pop(slot)
         worker.process.join()
-        multiprocess.mark_process_dead(worker.process.pid)
+        multiprocess.mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]
         told = _told(worker.said)
         if isinstance(told, tuple):
             raise RunError(*told)
