@@ -232,13 +232,13 @@ def _open_model(folder: Path, device: str) -> Backend:
     predictor = Predictor.load(folder, device)
     saved, task, where = predictor.saved, predictor.task, predictor.device
     tokens = 4096 if where.type == "cpu" else 65536
+    passes: list[Pass] = []
     if not isinstance(saved, SavedEnsemble):
         reading = Reading(saved.processor, saved.recipe.max_length, saved.recipe.image_size)
-        passes = [Pass(0, (0,), _network(saved, where))]
+        passes.append(Pass(0, (0,), _network(saved, where)))
         return Backend("torch", task, [reading], passes, lambda parts: list(parts[0]), _head(saved), tokens)
     keys: dict[tuple[Any, ...], int] = {}
     readings: list[Reading] = []
-    passes: list[Pass] = []
     for body, group in saved.passes:
         first = saved.parts[group[0]]
         key = first.base["fingerprint"], first.recipe.max_length, first.recipe.image_size
