@@ -69,6 +69,15 @@ Slice = Annotated[
         help="Tell the result apart by a column, beside classes and lengths; repeatable.",
     ),
 ]
+Deployment = Annotated[str, typer.Argument(metavar="NAME", help="Name of a deployment.")]
+Registry = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR", help="Folder of all deployments; LUTHIER_REGISTRY or deployments, if not given."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Put it in charge though the gate says no.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
