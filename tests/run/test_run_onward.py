@@ -230,6 +230,26 @@ def test_a_run_that_cannot_be_continued_is_refused(copied: Path, tmp_path: Path)
         open_origin(copied)
 
 
+def test_a_deployment_stands_for_the_run_of_its_version_in_charge(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUTHIER_REGISTRY", str(tmp_path / "deployments"))
+    with pytest.raises(RunError, match="no run 'reviews'"):
+        origin("reviews")
+    luthier.deploy_model(copied, "reviews")
+    assert origin("reviews") == copied.resolve()
+    assert open_origin("reviews").name == "data"
+    card = copied / "model" / "README.md"
+    card.write_text(card.read_text() + "Corrected.")
+    assert origin("reviews") == copied.resolve()
+    (copied / "model" / "luthier.json").write_text("{}")
+    with pytest.raises(RunError, match="another model by now"):
+        origin("reviews")
+    copied.rename(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="is not there"):
+        origin("reviews")
+
+
 def test_a_run_is_found_from_another_folder(
     before: luthier.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

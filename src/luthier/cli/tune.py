@@ -18,7 +18,8 @@ def tune(
         typer.Option(
             "--from",
             metavar="RUN",
-            help="Continue a finished run: its rows, its weights, its recipe first. Takes the place of DATA.",
+            help="Continue a finished run, or a deployment by name: its rows, its weights, its recipe first. "
+            "Takes the place of DATA.",
         ),
     ] = None,
     add: Annotated[
@@ -114,8 +115,9 @@ def tune(
     stack: o.Stack = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but the result.")] = False,
 ) -> None:
-    """Find, train and prove the best model for DATA, or go on from a finished run.
+    """Find, train and prove the best model for DATA.
 
+    With --from RUN it goes on from a finished run instead, with the rows of --add FILE beside its own.
     Ctrl-C ends the search early and still leaves the best model so far; a second one aborts.
     """
     started = time.monotonic()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from luthier.deploy import content
+from luthier.deploy.versions import NAME, Deployment
 from luthier.ensemble import saved as ensembles
 from luthier.errors import LuthierError, RunError
 from luthier.recipe import Recipe
@@ -68,18 +70,43 @@ def origin(place: str | Path) -> Path:
     """The run folder that a name or path stands for.
 
     Args:
-        place: A run folder.
+        place: A run folder; or a deployment, which stands for the run of its version in full charge.
 
     Raises:
-        RunError: It is none.
+        RunError: It is neither, or that run is not there any more, or has another model by now.
     """
     path = Path(place).expanduser()
     if (path / MANIFEST).is_file():
         return path
-    hint = "Name the folder of a finished run; `luthier runs` lists those here."
+    if (found := _deployed(str(place))) is not None:
+        return found
+    hint = (
+        "Name the folder of a finished run, or a deployment; `luthier runs` and `luthier deployments` list "
+        "those here."
+    )
     if (path.parent / MANIFEST).is_file():
         hint = f"Name the run that it is from: --from {path.parent}"
     raise RunError(f"There is no run {str(place)!r} to continue from.", hint)
+
+
+def _deployed(name: str) -> Path | None:
+    """The run of a deployment's version in full charge; None where there is no such deployment."""
+    if not NAME.fullmatch(name) or not (deployment := Deployment(name)).exists:
+        return None
+    state = deployment.state
+    version = state.known(state.full)
+    folder, what = Path(version.source), f"version {version.number} of {name!r}"
+    if not (folder / MANIFEST).is_file():
+        raise RunError(
+            f"The run of {what} is not there: {version.source!r} is no run folder.",
+            "Bring it back to where it was, or name the folder where it is now.",
+        )
+    if content.digest(content.sums(RunFolder(folder).model)) != version.digest:
+        raise RunError(
+            f"The run {version.source!r} has another model by now than {what}.",
+            f"Deploy it first, luthier deploy {version.source} --to {name}, or name the run itself.",
+        )
+    return folder
 
 
 def open_origin(place: str | Path) -> Origin:

@@ -66,7 +66,9 @@ class Settings(BaseModel):
         None, description="A file (CSV, TSV, JSON lines, Parquet, CoNLL), a folder, or a hub id."
     )
     from_: Text | None = Field(
-        None, alias="from", description="A finished run to continue: its rows, its weights, its recipe."
+        None,
+        alias="from",
+        description="A finished run to continue, or a deployment: its rows, its weights, its recipe.",
     )
     add: Names = Field(
         default_factory=list, description="Files with further labelled rows for a run that is continued."
