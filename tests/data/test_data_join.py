@@ -107,6 +107,15 @@ def test_rows_of_a_group_go_where_the_group_is() -> None:
     assert len(joined.splits["test"]) > 20 + 12, "no new group is tested on"
 
 
+def test_a_group_is_one_however_its_number_is_written() -> None:
+    before = old()
+    for first, frame in enumerate(before.splits.values()):
+        frame["patient"] = 100 * first + np.arange(len(frame)) % 5
+    frame = rows("new", 12, patient=[200.0] * 11 + [None])
+    joined = join(before, added(frame), Parts("text", ["label"], groups="patient"), strata=strata)
+    assert (joined.splits["test"]["patient"] == 200).sum() == 4 + 11
+
+
 def test_splits_that_the_rows_come_with_are_kept() -> None:
     new = Dataset("new", {"train": rows("new", 30), "test": rows("held", 7)}, source="new")
     joined = join(old(), new, PARTS, strata=strata)

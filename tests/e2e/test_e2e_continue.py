@@ -74,9 +74,12 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
         json.loads((Path(run) / "evaluation.json").read_text())["continued"] for run in ("calm", "killed")
     ]
     assert told[0] == told[1] and told[0]["labels"] == ["maybe"]
+    assert "luthier tune --from first --add new.csv " in (Path("calm") / "model" / "README.md").read_text()
 
     code, said, _ = command_line("show", "killed")
     assert code == 0 and "continues: data" in said
+    code, said, _ = command_line("runs", "--root", ".")
+    assert code == 0 and "continues" in said
     code, said, _ = command_line("runs", "--root", ".", "--json")
     assert {Path(run["folder"]).name: run["from"] for run in json.loads(said)} == {
         "first": None, "calm": "data", "killed": "data",

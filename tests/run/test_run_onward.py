@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from luthier.run.onward import onward
 from luthier.run.origin import open_origin, origin, studies
 from luthier.run.prepare import search_space
 from luthier.run.settings import Settings
+from luthier.run.tune import take_up
 
 Tiny = Callable[[str], Path]
 SPACE = {
@@ -167,6 +169,17 @@ def test_a_model_that_does_not_say_what_it_said_is_not_compared_with(
     assert "otherwise than" in refused.refused and refused.old is None
     shutil.rmtree(copied / "model")
     assert forgetting(found.prepared, about | rows, outputs, "cpu").refused
+
+
+def test_a_resumed_run_goes_on_from_the_weights_that_it_began_with() -> None:
+    prepared: Any = SimpleNamespace(
+        known={}, notes=["Task."], sources={"old/model": SimpleNamespace(fingerprint="a")}
+    )
+    about = {"rows": {"train": 3}, "notes": ["Continues old."], "model": "old/model", "fingerprint": "a"}
+    take_up(prepared, about)
+    assert prepared.known == {"train": 3} and prepared.notes == ["Continues old.", "Task."]
+    with pytest.raises(RunError, match="changed since"):
+        take_up(prepared, about | {"fingerprint": "b"})
 
 
 def write(path: Path, frame: pd.DataFrame) -> Path:

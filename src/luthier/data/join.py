@@ -164,7 +164,7 @@ def _bound(
                 split_of.setdefault(one, name)
                 known.add((one, said))
         for value in [] if parts.groups is None else frame[parts.groups].dropna():
-            groups.setdefault(str(value), name)
+            groups.setdefault(_plain(value), name)
     bound: dict[int, str] = {}
     other: list[int] = []
     for frame, key, answer in list(zip(frames, keys, answers, strict=True))[len(old) :]:
@@ -176,7 +176,7 @@ def _bound(
     if parts.groups is not None:
         # What its input binds takes its group along.
         rows = pd.concat([frame[[ROW, parts.groups]] for frame in added.values()]).dropna()
-        pairs = [(int(row), str(value)) for row, value in zip(rows[ROW], rows[parts.groups], strict=True)]
+        pairs = [(int(row), _plain(value)) for row, value in zip(rows[ROW], rows[parts.groups], strict=True)]
         for row, value in pairs:
             if bound.get(row):
                 groups.setdefault(value, bound[row])

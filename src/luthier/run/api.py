@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from luthier.errors import SettingError
-from luthier.run.settings import Baseline, Device, Settings
+from luthier.run.settings import TABLE, Baseline, Device, Settings
 
 if TYPE_CHECKING:
     import datasets
@@ -85,7 +85,7 @@ def tune(
         raise SettingError("data was given twice.", "Give it as the first argument only.")
     added = add if isinstance(add, list) else [] if add is None else [add]
     if added:
-        given["add"] = [str(one) if isinstance(one, str | Path) else "a table" for one in added]
+        given["add"] = [str(one) if isinstance(one, str | Path) else TABLE for one in added]
     if data is None or isinstance(data, str | Path):
         settings, table = Settings.gather(data, given), None
     else:

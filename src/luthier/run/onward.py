@@ -34,10 +34,12 @@ class Onward:
     Attributes:
         prepared: The rows of both, and the models.
         about: What its manifest says of the run that it continues, in JSON values.
+        space: The user's own space of that run, in plain values, which holds where no other is given.
     """
 
     prepared: Prepared
     about: dict[str, Any]
+    space: dict[str, Any] | None = None
 
 
 def onward(
@@ -85,7 +87,8 @@ def onward(
     offset = max(int(frame[ROW].max()) for frame in before.prepared.dataset.splits.values())
     splits = prepared.dataset.splits
     prepared.known = {name: int((frame[ROW] <= offset).sum()) for name, frame in splits.items()}
-    return Onward(prepared, _about(settings, before, prepared, new) | {"notes": notes})
+    about = _about(settings, before, prepared, new) | {"notes": notes}
+    return Onward(prepared, about, before.manifest["space"])
 
 
 def inherited(settings: Settings, before: Origin) -> Settings:
@@ -112,8 +115,6 @@ def inherited(settings: Settings, before: Origin) -> Settings:
     for name in ("slices", "objectives", "constraints", "drop_leaks"):
         if name not in settings.model_fields_set:
             kept[name] = getattr(earlier, name)
-    if settings.space is None and before.manifest["space"] is not None:
-        kept["space"] = before.manifest["space"]
     return settings.model_copy(update=kept)
 
 

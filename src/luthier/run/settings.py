@@ -15,6 +15,8 @@ from luthier.study.constraints import FORM, parse_constraint
 
 Baseline = Literal["majority", "classical", "probe", "neighbours", "scratch"]
 BASELINES: list[Baseline] = ["majority", "classical", "probe", "neighbours", "scratch"]
+TABLE = "a table"
+"""Stands in ``add`` for rows that came as a Python object."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 

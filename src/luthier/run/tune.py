@@ -19,7 +19,7 @@ from luthier.run.duration import new_budget
 from luthier.run.folder import RunFolder
 from luthier.run.goals import gather, screen
 from luthier.run.inspect import set_threads
-from luthier.run.onward import onward
+from luthier.run.onward import Onward, onward
 from luthier.run.prepare import (
     Prepared,
     bytes_needed,
@@ -69,9 +69,11 @@ def tune(
     if settings.from_ is None:
         prepared = prepare(settings, data, say=watch.note)
     else:
-        prepared, parent = continued(settings, data, added, watch.note)
+        found = continued(settings, data, added, watch.note)
+        prepared, parent = found.prepared, found.about
         settings, data = prepared.settings, prepared.dataset
-        space = None if settings.space is None else read_space(settings.space)
+        if space is None and found.space is not None:
+            space = Space.from_dict(found.space)
     strategies.create(settings.strategy, search_space(prepared, space, list(prepared.sources)), settings.seed)
     goals = gather(settings, prepared, device, {})
     screen(goals, prepared, space, watch.note)
@@ -168,8 +170,8 @@ def _resume(place: RunFolder, manifest: dict[str, Any], budget: str | None, watc
 
 def continued(
     settings: Settings, data: Any, added: Sequence[Any] | None, say: Callable[[str], None]
-) -> tuple[Prepared, dict[str, Any]]:
-    """The rows and models of a run that continues another, and what its manifest says of that.
+) -> Onward:
+    """A run that continues another, before it begins.
 
     Raises:
         LuthierError: As for `onward`; or data of its own were given, too.
@@ -179,8 +181,7 @@ def continued(
             f"The data are those of the run {settings.from_!r}, but a table was given, too.",
             "Give further rows with add, or leave from out.",
         )
-    found = onward(settings, say, added)
-    return found.prepared, found.about
+    return onward(settings, say, added)
 
 
 def take_up(prepared: Prepared, parent: dict[str, Any]) -> None:
