@@ -53,10 +53,10 @@ class Recipe(BaseModel):
         "native",
         description="How token features become one vector. native: as the transformers class does it.",
     )
-    head_init: Literal["random", "probe"] = Field(
+    head_init: Literal["random", "probe", "model"] = Field(
         "random",
-        description="Where a new head starts: random weights, or those that fit the frozen features best "
-        "(LP-FT, Kumar et al. 2022).",
+        description="Where a new head starts: random weights, those that fit the frozen features best "
+        "(LP-FT, Kumar et al. 2022), or those of the model, where it was fine-tuned for the task before.",
     )
 
     # Regularisation.

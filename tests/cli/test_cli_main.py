@@ -79,7 +79,7 @@ def test_an_interrupt_ends_with_the_shells_code(listing):
 
 def test_wrong_usage_ends_with_2():
     done = runner.invoke(app, ["tune"])
-    assert done.exit_code == 2 and "Missing argument" in done.stderr
+    assert done.exit_code == 2 and "No data was given" in done.stderr
     assert runner.invoke(app, ["dance"]).exit_code == 2
 
 

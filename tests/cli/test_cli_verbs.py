@@ -121,11 +121,13 @@ EVERY = {
     "seed": 3, "validation": 0.1, "test": 0.3,
     "objectives": ["score", "latency"], "constraints": ["latency < 20 ms", "size < 1 GB"],
     "baselines": ["majority", "probe"], "keep": 2, "ensemble": "greedy", "store": "sqlite:///s.sqlite",
+    "from_": "runs/before", "add": ["new.csv", "more.csv"],
     "slices": ["source", "year"], "device": "cpu", "threads": 2, "stack": 4,
 }  # fmt: skip
 
 # Settings that are given one by one.
 SINGULAR = {
+    "from_": "from",
     "baselines": "baseline",
     "objectives": "objective",
     "constraints": "constraint",

@@ -221,7 +221,9 @@ def test_what_cannot_be_measured_is_left_to_training(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "Footprints", lambda *given: Measured())
     monkeypatch.setattr(module, "search_splits", lambda dataset: {})
     task = SimpleNamespace(metric="accuracy", maximize=True)
-    prepared = SimpleNamespace(task=task, dataset=SimpleNamespace(root=""), sources={"small": 1, "broken": 2})
+    prepared = SimpleNamespace(
+        task=task, dataset=SimpleNamespace(root=""), known={}, sources={"small": 1, "broken": 2}
+    )
     settings = Settings.parse({"constraints": ["latency < 1 ms"]})
     goals = module.gather(settings, prepared, "cpu", {})  # type: ignore[arg-type]
     assert goals.objectives.refusal(Recipe(model="broken")) == ""

@@ -162,6 +162,19 @@ def test_a_prior_that_changed_is_said() -> None:
     assert run(same, 3) == run(strategy, 3)
 
 
+def test_a_study_that_it_is_told_of_moves_the_first_trials() -> None:
+    strategy = Auto(LIST, prior=Prior.from_studies([made_study("s", seed=1)]))
+    strategy.recall([slower(made_study(f"told{seed}", seed=seed)) for seed in range(5)])
+    assert len(strategy.prior.studies) == 6
+    assert any("6 past studies" in note for note in strategy.notes())
+    told = run(strategy, 1)[0].recipe.learning_rate
+    untold = run(Auto(LIST, prior=Prior.from_studies([made_study("s", seed=1)])), 1)[0].recipe.learning_rate
+    assert told < untold
+    few = Auto(LIST, prior=Prior.from_studies([made_study("s", seed=1)]))
+    few.recall([made_study("few", trials=3)])
+    assert few.prior.studies == ("s",)
+
+
 def test_features_of_a_list_are_used() -> None:
     # Equal to all a recipe says; only the list's own feature tells good from bad.
     recipes = [Recipe(model=f"m#{at}", epochs=4) for at in range(12)]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from luthier.errors import SettingError
-from luthier.search.defaults import default_space
+from luthier.search.auto import Auto
+from luthier.search.defaults import default_space, going_on
 from luthier.search.random import Random
 from luthier.space import Space
 
@@ -104,3 +105,21 @@ def test_deeper_models_get_lower_rates_and_small_sets_more_epochs() -> None:
 
     assert centre(6, 5000).learning_rate > centre(12, 5000).learning_rate > centre(24, 5000).learning_rate
     assert centre(6, 500).epochs > centre(6, 5000).epochs > centre(6, 50_000).epochs
+
+
+def test_one_of_the_models_goes_on_with_its_own_head() -> None:
+    plain = default_space("text", "example", ["old", "minilm"], num_examples=500, num_blocks=6)
+    space = going_on(plain, "old", "native", "native")
+    assert Space.from_dict(space.to_dict()) == space
+    points = np.random.default_rng(0).random((200, len(space.dimensions)))
+    recipes = [space.sample(point) for point in points]
+    own = [recipe for recipe in recipes if recipe.model == "old"]
+    others = [recipe for recipe in recipes if recipe.model != "old"]
+    assert {(one.head, one.pooling) for one in own} == {("native", "native")}
+    started = [one.head_init for one in own]
+    assert 0.6 < started.count("model") / len(started) < 0.9 and set(started) == {"model", "probe"}
+    assert all(plain.contains(one) for one in others) and all(space.contains(one) for one in own)
+    strategy = Auto(space)
+    orders = strategy.ask(4)
+    assert [order.recipe.model for order in orders if order.recipe.adaptation == "probe"] == ["old", "minilm"]
+    assert space.default().head_init == "model"

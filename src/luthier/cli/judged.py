@@ -18,8 +18,8 @@ NAMED = 3
 
 
 def lines(evaluation: Evaluation) -> list[str]:
-    """Calibration, slices that are clearly worse, rows that training saw, doubtful labels, and whether it was
-    worth it; of each what there is to say."""
+    """Calibration, slices that are clearly worse, rows that training saw, doubtful labels, whether it was
+    worth it, and what was kept of a model that was continued; of each what there is to say."""
     said = [
         _unseen(evaluation),
         _calibration(evaluation.calibration),
@@ -27,8 +27,16 @@ def lines(evaluation: Evaluation) -> list[str]:
         _leaked(evaluation.leaked, evaluation.metric),
         _suspects(evaluation.suspects),
         evaluation.worth,
+        *_continued(evaluation),
     ]
     return [line for line in said if line]
+
+
+def _continued(evaluation: Evaluation) -> list[str]:
+    from luthier.evaluate.continued import told
+
+    found = evaluation.continued
+    return [] if found is None else told(found, evaluation.metric, maximize=evaluation.maximize)
 
 
 def _unseen(evaluation: Evaluation) -> str:

@@ -13,14 +13,19 @@ from typer.core import TyperGroup
 import luthier
 from luthier.cli import (
     check,
+    deploy,
+    deployments,
     evaluate,
     export,
     models,
     predict,
     prior,
+    promote,
     resume,
+    rollback,
     runs,
     schema,
+    serve,
     show,
     tune,
     verify,
@@ -79,7 +84,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (tune, predict, evaluate, export, verify, runs, show, resume, models, check, schema):
+for module in (
+    tune, predict, evaluate, export, verify, serve, deploy, promote, rollback, deployments, runs, show,
+    resume, models, check, schema,
+):  # fmt: skip
     app.command(module.VERB.__name__)(module.VERB)
 app.add_typer(prior.VERBS, name="prior")
 

@@ -18,6 +18,14 @@ Data = Annotated[
         help="A file, a folder or a hub id; or a settings file (.yaml), which options override.",
     ),
 ]
+OptionalData = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DATA]",
+        help="A file, a folder or a hub id; or a settings file (.yaml), which options override.",
+        show_default=False,
+    ),
+]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
 Task = Annotated[str | None, typer.Option(help="Task by name; inferred from the data if not given.")]
 Target = Annotated[str | None, typer.Option(help="Column to predict; inferred if not given.")]
@@ -61,10 +69,19 @@ Slice = Annotated[
         help="Tell the result apart by a column, beside classes and lengths; repeatable.",
     ),
 ]
+Deployment = Annotated[str, typer.Argument(metavar="NAME", help="Name of a deployment.")]
+Registry = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR", help="Folder of all deployments; LUTHIER_REGISTRY or deployments, if not given."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Put it in charge though the gate says no.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def gather(data: str, column: list[str] | None, **options: Any) -> Settings:
+def gather(data: str | None, column: list[str] | None, **options: Any) -> Settings:
     """Settings from a DATA argument and the options given; an option left out is None or an empty list.
 
     Raises:

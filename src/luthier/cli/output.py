@@ -233,6 +233,9 @@ def _facts(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"{'best trial' if summary.get('ensemble') else 'chosen'}: {chosen}")
     if summary.get("ensemble"):
         lines.append(_ensemble(summary["ensemble"]))
+    if parent := summary.get("from"):
+        rows = ", ".join(f"{count:,} {name}" for name, count in parent["added"].items())
+        lines.append(f"continues: {parent['name']} ({parent['folder']}); rows added: {rows}")
     if summary.get("trials") is not None:
         failed = f", {summary['failed']} failed" if summary.get("failed") else ""
         spent = f" in {format_duration(summary['spent'])}" if summary.get("spent") is not None else ""

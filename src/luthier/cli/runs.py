@@ -26,8 +26,9 @@ def runs(
     if not found:
         typer.echo(f"No runs under {root}.")
         return
+    lineage = any(run.get("from") for run in found)
     print_table(
-        ["run", "status", "task", "score", "trials", "spent", "created"],
+        ["run", "status", "task", "score", "trials", "spent", "created", *(["continues"] if lineage else [])],
         [
             [
                 str(run["folder"]),
@@ -37,6 +38,7 @@ def runs(
                 run["trials"],
                 format_duration(float(run["spent"] or 0.0)),
                 str(run["created"])[:16].replace("T", " "),
+                *([run.get("from")] if lineage else []),
             ]
             for run in found
         ],

@@ -8,10 +8,28 @@ from typing import Annotated
 import typer
 
 from luthier.cli import options as o
+from luthier.errors import SettingError
 
 
 def tune(
-    data: o.Data,
+    data: o.OptionalData = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Continue a finished run, or a deployment by name: its rows, its weights, its recipe first. "
+            "Takes the place of DATA.",
+        ),
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add",
+            metavar="FILE",
+            help="Further labelled rows for the run that is continued; repeatable.",
+        ),
+    ] = None,
     task: o.Task = None,
     target: o.Target = None,
     column: o.Column = None,
@@ -99,16 +117,21 @@ def tune(
 ) -> None:
     """Find, train and prove the best model for DATA.
 
+    With --from RUN it goes on from a finished run instead, with the rows of --add FILE beside its own.
     Ctrl-C ends the search early and still leaves the best model so far; a second one aborts.
     """
     started = time.monotonic()
     settings = o.gather(
-        data, column, task=task, target=target, group=group, split_column=split_column, model=model,
-        budget=budget, trials=trials, repeats=repeats, folds=folds, holdouts=holdouts, strategy=strategy,
-        space=space, out=out, name=name, seed=seed, validation=validation, test=test, drop_leaks=drop_leaks,
-        baselines=baseline, slices=slice_, keep=keep, ensemble=ensemble, store=store, objectives=objective,
-        constraints=constraint, device=device, threads=threads, stack=stack,
+        data, column, from_=from_, add=add, task=task, target=target, group=group, split_column=split_column,
+        model=model, budget=budget, trials=trials, repeats=repeats, folds=folds, holdouts=holdouts,
+        strategy=strategy, space=space, out=out, name=name, seed=seed, validation=validation, test=test,
+        drop_leaks=drop_leaks, baselines=baseline, slices=slice_, keep=keep, ensemble=ensemble, store=store,
+        objectives=objective, constraints=constraint, device=device, threads=threads, stack=stack,
     )  # fmt: skip
+    if settings.data is None and settings.from_ is None:
+        raise SettingError(
+            "No data was given.", "Name a file or folder, luthier tune DATA, or a run to continue: --from RUN"
+        )
     from luthier.cli.output import print_result
     from luthier.cli.progress import showing
     from luthier.run.tune import tune as run

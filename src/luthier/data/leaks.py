@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -83,6 +84,21 @@ def seen_before(
     keys = {normalise(text) for text in known} - {""}
     equal = np.array([normalise(text) in keys for text in asked], dtype=bool)
     return equal | (near_duplicates(known, asked) >= 0)
+
+
+def file_keys(sides: Sequence[Sequence[Path]]) -> list[list[str | None]]:
+    """For each list of files (n,) keys that are equal for files of the same bytes.
+
+    Only files whose size occurs more than once are read; the others have no equal, and no key, nor has one
+    that is not there.
+    """
+    sizes = {path: path.stat().st_size for side in sides for path in side if path.is_file()}
+    counts = Counter(sizes[path] for side in sides for path in side if path in sizes)
+    known: dict[Path, str] = {}
+    for path, size in sizes.items():
+        if counts[size] > 1:
+            known[path] = _digest(path)
+    return [[known.get(path) for path in side] for side in sides]
 
 
 def _same_files(earlier: list[Path], later: list[Path]) -> np.ndarray:

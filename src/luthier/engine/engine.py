@@ -80,10 +80,11 @@ class Engine:
         self.forecast = Forecast(inputs, sources, self.device)
         self.watchdog = Watchdog()
         store = FeatureCache(default_folder()) if store is None else store
-        self.sharing = Sharing(inputs, store, self.device, dtype, self._autocast, self.forecast.passed)
-        self._note = note
+        self._note, self._said = note, set[str]()
+        self.sharing = Sharing(
+            inputs, store, self.device, dtype, self._autocast, self.forecast.passed, self._say
+        )
         self.sizing = Sizing(self.device, self.forecast.model, stack)
-        self._said: set[str] = set()
         self._reached: dict[int, int] = {}
         self._inherited: dict[int, dict[str, torch.Tensor]] = {}
         self._probed: dict[tuple[Any, ...], dict[str, torch.Tensor]] = {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,8 @@ from luthier.models import processor as processors
 from luthier.models.source import Source
 from luthier.recipe import Recipe
 from luthier.tasks.base import Examples, Task
+
+NONE: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,17 @@ class Inputs:
         task: Fitted.
         frames: Split name to rows. The test split has no place here: search never sees it.
         root: Folder that file names in the frames are relative to.
+        known: How many rows of a split, the first of it, were a whole split of an earlier run: what was
+            computed of them then can be met again.
     """
 
-    def __init__(self, task: Task, frames: dict[str, pd.DataFrame], root: Path) -> None:
+    def __init__(
+        self, task: Task, frames: dict[str, pd.DataFrame], root: Path, known: Mapping[str, int] = NONE
+    ) -> None:
         self.task = task
         self.frames = frames
         self.root = root
+        self.known = known
         self._processors: dict[str, processors.Processor] = {}
         self._splits: dict[tuple[str, str, int | None, int | None], Split] = {}
         self._targets: dict[str, list[np.ndarray]] = {}
@@ -55,6 +64,16 @@ class Inputs:
     def encoded(self, name: str, source: Source, recipe: Recipe) -> bool:
         """Whether `split` has it at hand."""
         return (name, *self.key(source, recipe)) in self._splits
+
+    def parts(self, name: str, source: Source, recipe: Recipe) -> tuple[Examples, Examples] | None:
+        """A split as the rows that are known and those that were added to them, encoded; None where it has
+        not both.
+        """
+        count, frame = self.known.get(name, 0), self.frames[name]
+        if not 0 < count < len(frame):
+            return None
+        old, new = (part.reset_index(drop=True) for part in (frame.iloc[:count], frame.iloc[count:]))
+        return self.encode(old, source, recipe), self.encode(new, source, recipe)
 
     def encode(self, frame: pd.DataFrame, source: Source, recipe: Recipe) -> Examples:
         """Any rows, encoded for a model and a recipe's preprocessing settings; not kept."""

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -33,12 +34,14 @@ class Sharing:
         dtype: Of kept states; pooled vectors are float32 always.
         autocast: The type that a recipe's passes run in, or None for float32.
         passed: Told of each pass: the model, the recipe, its shallowest depth, its rows and its seconds.
+        note: Told what a person should know.
     """
 
     def __init__(
         self, inputs: Inputs, store: FeatureCache, device: torch.device, dtype: str,
         autocast: Callable[[Recipe], torch.dtype | None] = lambda recipe: None,
         passed: Callable[[Source, Recipe, int, int, float], None] = lambda *_: None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:  # fmt: skip
         self.inputs = inputs
         self.store = store
@@ -46,6 +49,7 @@ class Sharing:
         self.dtype = dtype
         self.autocast = autocast
         self.passed = passed
+        self.note = note
         self._keys: dict[tuple[object, ...], str] = {}
 
     def features(
@@ -78,16 +82,55 @@ class Sharing:
             and not self.known(source, recipe, split, other)
         ]
         views, started = self._views(recipe, split), time.perf_counter()
-        computed = prefix.compute(
-            network, examples, wanted, self.device, dtype=self.dtype, autocast=self.autocast(recipe),
-            views=views, augmentation=recipe.augmentation, halt=halt,
-        )  # fmt: skip
-        rows = len(examples) * max(1, views)
-        self.passed(source, recipe, min(wanted), rows, time.perf_counter() - started)
+
+        def compute(part: Examples, depths: Collection[int]) -> dict[int, prefix.Features]:
+            return prefix.compute(
+                network, part, depths, self.device, dtype=self.dtype, autocast=self.autocast(recipe),
+                views=views, augmentation=recipe.augmentation, halt=halt,
+            )  # fmt: skip
+
+        computed, rows = self._grown(source, recipe, split, wanted, compute)
+        if left := [each for each in wanted if each not in computed]:
+            computed |= compute(examples, left)
+            rows = len(examples) * max(1, views)
+        self.passed(source, recipe, min(left or wanted), rows, time.perf_counter() - started)
         for each, features in computed.items():
             self.store.put(self.key(source, recipe, split, each), features)
         # What is too large for memory is read where it lies from now on.
         return self.store.get(self.key(source, recipe, split, depth), examples) or computed[depth]
+
+    def _grown(
+        self, source: Source, recipe: Recipe, split: str, depths: Sequence[int],
+        compute: Callable[[Examples, Collection[int]], dict[int, prefix.Features]],
+    ) -> tuple[dict[int, prefix.Features], int]:  # fmt: skip
+        """Outputs of a split whose first rows an earlier run had computed, and how many rows were left to
+        compute; of the depths at which it had.
+
+        Augmented views are not met again: they depend on how many rows there are.
+        """
+        if self._views(recipe, split) or not (parts := self.inputs.parts(split, source, recipe)):
+            return {}, 0
+        old, new = parts
+        met = {
+            depth: found
+            for depth in depths
+            if (found := self.store.get(self._key(source, recipe, split, depth, old), old)) is not None
+        }
+        if not met:
+            return {}, 0
+        examples, added = self.inputs.split(split, source, recipe).examples, compute(new, list(met))
+        # Rows of the one may have been too large for the type that the other was kept in.
+        grown = {
+            depth: replace(found, values=torch.cat([found.values, added[depth].values]), examples=examples)
+            for depth, found in met.items()
+            if found.values.dtype == added[depth].values.dtype
+        }
+        if grown:
+            self.note(
+                f"Frozen outputs of {source.name}: {len(old):,} of {len(examples):,} {split} rows were "
+                "computed by an earlier run."
+            )
+        return grown, len(new)
 
     def known(self, source: Source, recipe: Recipe, split: str, depth: int) -> bool:
         """Whether these outputs need no computing; no, where the split would have to be encoded to tell."""
@@ -124,21 +167,26 @@ class Sharing:
 
     def key(self, source: Source, recipe: Recipe, split: str, depth: int) -> str:
         """The name of these outputs in the store: equal for recipes that share them."""
-        # Weights and preprocessing, the split by its content, and what is made of them. The pooling of the
-        # head counts only where pooled vectors are kept, so that heads of all kinds share the states below
-        # them.
-        pooling = recipe.pooling if depth == 0 else "none"
         views, autocast = self._views(recipe, split), str(self.autocast(recipe) or torch.float32)
+        pooling = recipe.pooling if depth == 0 else "none"
         local = (*Inputs.key(source, recipe), split, depth, pooling, views and recipe.augmentation, autocast)
         if local not in self._keys:
             examples: Examples = self.inputs.split(split, source, recipe).examples
-            self._keys[local] = cache.key(
-                weights=source.fingerprint,
-                data=examples.fingerprint(), depth=depth, level=self.inputs.task.level, pooling=pooling,
-                device=self.device.type, dtype=self.dtype, precision=autocast, views=views,
-                augmentation=recipe.augmentation if views else "none",
-            )  # fmt: skip
+            self._keys[local] = self._key(source, recipe, split, depth, examples)
         return self._keys[local]
+
+    def _key(self, source: Source, recipe: Recipe, split: str, depth: int, examples: Examples) -> str:
+        """As `key`, of any rows."""
+        # Weights and preprocessing, the rows by their content, and what is made of them. The pooling of the
+        # head counts only where pooled vectors are kept, so that heads of all kinds share the states below
+        # them.
+        views = self._views(recipe, split)
+        return cache.key(
+            weights=source.fingerprint, data=examples.fingerprint(), depth=depth,
+            level=self.inputs.task.level, pooling=recipe.pooling if depth == 0 else "none",
+            device=self.device.type, dtype=self.dtype, precision=str(self.autocast(recipe) or torch.float32),
+            views=views, augmentation=recipe.augmentation if views else "none",
+        )  # fmt: skip
 
 
 def shares(recipe: Recipe) -> bool:

@@ -15,6 +15,7 @@ import pandas as pd
 from luthier.evaluate.baselines import Baseline
 from luthier.evaluate.calibration import Calibration, calibrate
 from luthier.evaluate.combined import Combined
+from luthier.evaluate.continued import Continued
 from luthier.evaluate.intervals import UNKNOWN, Interval, metric_intervals
 from luthier.evaluate.leaks import Leaked
 from luthier.evaluate.plain import Plain, fields_of
@@ -79,6 +80,7 @@ class Evaluation(Plain):
         verdicts: What is to be made of it all, the gravest first.
         leaked: What test rows that training has seen do to it; None where there are none, or none were
             looked for.
+        continued: Beside the model of the run that was continued; None where none was.
         spent: Seconds that finding and training the model took; 0 where that is not known.
     """
 
@@ -103,6 +105,7 @@ class Evaluation(Plain):
     combined: list[Combined] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     leaked: Leaked | None = None
+    continued: Continued | None = None
     spent: float = 0.0
 
     @property

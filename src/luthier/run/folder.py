@@ -130,7 +130,8 @@ def write_text(path: Path, text: str) -> None:
 def list_runs(root: Path) -> list[dict[str, Any]]:
     """The runs directly below a folder, newest first.
 
-    Each has name, folder, status, task, metric, score, trials, spent and created.
+    Each has name, folder, status, task, metric, score, trials, spent and created; and ``from``, the name of
+    the run that it continues.
 
     Raises:
         RunError: There is no such folder.
@@ -146,5 +147,7 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
         except RunError:
             continue
         keys = ("name", "status", "task", "metric", "score", "trials", "spent", "created")
-        rows.append({"folder": str(manifest.parent), **{key: values.get(key) for key in keys}})
+        parent = (values.get("from") or {}).get("name")
+        found = {key: values.get(key) for key in keys} | {"from": parent}
+        rows.append({"folder": str(manifest.parent), **found})
     return sorted(rows, key=lambda row: str(row["created"]), reverse=True)

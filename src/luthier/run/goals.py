@@ -141,7 +141,7 @@ def gather(settings: Settings, prepared: Prepared, device: torch.device, known: 
         SettingError: An objective or constraint is of nothing that can be had here.
     """
     task = prepared.task
-    inputs = Inputs(task, search_splits(prepared.dataset), prepared.dataset.root)
+    inputs = Inputs(task, search_splits(prepared.dataset), prepared.dataset.root, prepared.known)
     footprints = Footprints(inputs, prepared.sources, device, known)
 
     def measure(recipe: Recipe) -> Mapping[str, float]:

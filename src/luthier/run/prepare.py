@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from luthier.evaluate.slices import check_columns
 from luthier.models import families
 from luthier.models import processor as processors
 from luthier.models import source as models
+from luthier.models.brought import brought, manifest_of
 from luthier.models.network import build
 from luthier.models.source import Source
 from luthier.recipe import Recipe
 from luthier.run import answers
 from luthier.run.finalists import MOST
 from luthier.run.settings import Settings
-from luthier.search.defaults import default_space
+from luthier.search.defaults import default_space, going_on
 from luthier.space import Space
 from luthier.study.study import KEEP_BYTES, KEEP_LEAST, KEEP_MOST
 from luthier.tasks import registry as tasks
@@ -44,6 +46,7 @@ class Prepared:
         sources: Candidate models by the names the user gave.
         findings: What the data check found.
         notes: What was inferred or assumed, said to the user.
+        known: Rows of each split, the first of it, that a run had which this one continues.
     """
 
     settings: Settings
@@ -52,6 +55,7 @@ class Prepared:
     sources: dict[str, Source]
     findings: list[Finding]
     notes: list[str] = field(default_factory=list)
+    known: dict[str, int] = field(default_factory=dict)
     _blocks: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def num_blocks(self, model: str) -> int:
@@ -121,6 +125,7 @@ def prepare(
     kept = [one for one in findings if one.code != "class-unseen"]
     findings = in_order([*kept, *answers.unseen(task, dataset, given, settings.group)])
     stop_on_errors(findings)
+    sources = {name: with_head(source, task) for name, source in sources.items()}
     note("Rows: " + ", ".join(f"{len(frame):,} {name}" for name, frame in dataset.splits.items()) + ".")
     for finding in findings:
         if finding.severity == "warning":
@@ -170,6 +175,27 @@ def find_models(settings: Settings, kind: type[Task]) -> dict[str, Source]:
     return {name: models.find(name, kind.modality) for name in names}
 
 
+def with_head(source: Source, task: Task) -> Source:
+    """A model with the head that it brings, where it is a finished model of this task that knows some of its
+    answers.
+    """
+    manifest = manifest_of(source.path)
+    if manifest is None or manifest["task_state"].get("task") != task.name:
+        return source
+    state = manifest["task_state"]
+    carried = task.carried(tasks.get(state["task"]).from_state(state))
+    if not carried.any:
+        return source
+    head = brought(source, manifest, carried.outputs, carried.factor, carried.shift)
+    return replace(source, head=head)
+
+
+def trained_recipe(source: Source) -> Recipe | None:
+    """How a model was fine-tuned whose head is at hand; None of any other."""
+    manifest = None if source.head is None else manifest_of(source.path)
+    return None if manifest is None else Recipe.parse(manifest["recipe"])
+
+
 def check_data(dataset: reading.Dataset, task: Task, settings: Settings, source: Source) -> list[Finding]:
     """Looks for what ruins a fine-tuning."""
     lengths, max_length = None, None
@@ -202,15 +228,29 @@ def stop_on_errors(findings: list[Finding]) -> None:
         )
 
 
-def save_table(dataset: reading.Dataset, folder: Path) -> None:
-    """Keeps data that came as Python objects, and the files it names, so that its run can be resumed."""
+def save_table(dataset: reading.Dataset, folder: Path, *, link: bool = False) -> None:
+    """Keeps data that came as Python objects, and the files it names, so that its run can be resumed.
+
+    Args:
+        dataset: With all its splits.
+        folder: Where to.
+        link: Whether files may be linked to where they lie on the same disk, rather than copied.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, frame in dataset.splits.items():
         columns = [column for column in frame.columns if not str(column).startswith("__")]
         pd.DataFrame(frame[columns]).to_parquet(folder / f"{name}.parquet", index=False)
         for file in frame[dataset.modality] if dataset.modality != "text" else []:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(dataset.root / file, folder / file)
+            _keep_file(dataset.root / file, folder / file, link=link)
+
+
+def _keep_file(file: Path, target: Path, *, link: bool) -> None:
+    if link:
+        with contextlib.suppress(OSError):
+            target.hardlink_to(file)
+            return
+    shutil.copyfile(file, target)
 
 
 def read_space(given: str | dict[str, Any]) -> Space:
@@ -223,7 +263,7 @@ def search_space(prepared: Prepared, given: Space | None, names: list[str]) -> S
     if given is not None:
         return given.with_models(names)
     task, source = prepared.task, prepared.sources[names[0]]
-    return default_space(
+    space = default_space(
         task.modality,
         task.level,
         names,
@@ -233,6 +273,10 @@ def search_space(prepared: Prepared, given: Space | None, names: list[str]) -> S
         image_size=getattr(processors.load(source, task.modality), "image_size", None),
         resizable=families.get(source.model_type).special_tokens == 0,
     )
+    for name in names:
+        if trained := trained_recipe(prepared.sources[name]):
+            space = going_on(space, name, trained.head, trained.pooling)
+    return space
 
 
 def bytes_needed(settings: Settings, prepared: Prepared) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from luthier.engine.engine import Engine
+from luthier.engine.prefix import Features
 from luthier.models.rank import logme
 from luthier.run.baselines import Trained, probe, probe_recipe
 
@@ -57,12 +58,20 @@ def rank(engine: Engine, seed: int, names: Sequence[str] | None = None) -> list[
         parameters = sum(parameter.numel() for parameter in network.parameters())
         trained = probe(engine, name, seed, trial=FIRST_TRIAL - position)
         features = engine.features(recipe, "train", network)
-        evidence = _logme(features.values.numpy(), features.targets.numpy(), seed)
+        evidence = _logme(features.values.float().numpy(), _targets(features), seed)
         score = trained.score if trained else float("nan")
         candidates.append(
             Candidate(name, parameters, score, evidence, time.perf_counter() - started, trained)
         )
     return sorted(candidates, key=lambda c: (np.nan_to_num(c.probe, nan=-np.inf), c.logme), reverse=True)
+
+
+def _targets(features: Features) -> np.ndarray:
+    """One row for each of the values: of tokens, which lie end to end, without the padding of a batch."""
+    targets = np.asarray(features.targets.numpy())
+    if not features.ragged:
+        return targets
+    return np.asarray(targets[np.arange(targets.shape[1]) < features.lengths[:, None]])
 
 
 def _logme(features: np.ndarray, targets: np.ndarray, seed: int) -> float:

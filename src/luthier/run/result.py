@@ -184,6 +184,14 @@ class Result:
                 metric=self.manifest["metric"],
             )
 
+    @property
+    def parent(self) -> dict[str, Any] | None:
+        """The run that this one continues: ``name``, ``folder``, and rows ``added`` by split; None where it
+        continues none.
+        """
+        about = self.manifest.get("from")
+        return about and {name: about[name] for name in ("name", "folder", "add", "added", "labels")}
+
     def summary(self) -> dict[str, Any]:
         """The run in plain values."""
         best = self.manifest["best"]
@@ -198,6 +206,7 @@ class Result:
             "validation": best["score"],
             "evaluation": json.loads(self.paths.evaluation.read_text(encoding="utf-8")),
             "ensemble": self.manifest.get("ensemble"),
+            "from": self.parent,
             "trials": len(trials),
             "failed": int((trials["status"] == "failed").sum()),
             "spent": self.manifest["spent"],

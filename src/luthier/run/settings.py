@@ -15,6 +15,8 @@ from luthier.study.constraints import FORM, parse_constraint
 
 Baseline = Literal["majority", "classical", "probe", "neighbours", "scratch"]
 BASELINES: list[Baseline] = ["majority", "classical", "probe", "neighbours", "scratch"]
+TABLE = "a table"
+"""Stands in ``add`` for rows that came as a Python object."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -24,7 +26,8 @@ def _checked_budget(value: Any) -> str:
 
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    given = [value] if isinstance(value, str | Path) else value
+    return [str(one) if isinstance(one, Path) else one for one in given] if isinstance(given, list) else given
 
 
 def _checked_constraints(value: Any) -> Any:
@@ -58,11 +61,19 @@ Text = Annotated[str, BeforeValidator(_as_text)]
 class Settings(BaseModel):
     """All settings of one run: immutable, each with a default. Relative paths start at the current folder."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     # What is learnt.
     data: Text | None = Field(
         None, description="A file (CSV, TSV, JSON lines, Parquet, CoNLL), a folder, or a hub id."
+    )
+    from_: Text | None = Field(
+        None,
+        alias="from",
+        description="A finished run to continue, or a deployment: its rows, its weights, its recipe.",
+    )
+    add: Names = Field(
+        default_factory=list, description="Files with further labelled rows for a run that is continued."
     )
     task: str | None = Field(None, description="Task by name; None: inferred from the data, and said.")
     target: str | None = Field(
@@ -175,13 +186,19 @@ class Settings(BaseModel):
         Raises:
             SettingError: A name is unknown, a value is out of its range, or two settings contradict.
         """
+        known = {name: field.alias or name for name, field in cls.model_fields.items()}
         for name in values:
-            if name not in cls.model_fields:
-                raise _unknown(str(name), sorted(cls.model_fields))
+            if name not in known and name not in known.values():
+                raise _unknown(str(name), sorted(known.values()))
         try:
             settings = cls(**values)
         except ValidationError as error:
             raise _invalid(error) from None
+        if settings.add and settings.from_ is None:
+            raise SettingError(
+                f"add is {', '.join(settings.add)}, but there is no run that these rows are added to.",
+                "Name it with --from, or put all rows into one data set.",
+            )
         if settings.folds and settings.holdouts:
             raise SettingError(
                 f"folds is {settings.folds} and holdouts is {settings.holdouts}, but one is to be chosen by.",

@@ -24,9 +24,11 @@ from luthier.run.correction import selection, selection_of
 from luthier.run.finalists import MOST, Finalists
 from luthier.run.folder import RunFolder, write_text
 from luthier.run.folds import DEFAULT, FEW, Folds
+from luthier.run.forgetting import forgetting
 from luthier.run.goals import Goals
 from luthier.run.inspect import set_threads
 from luthier.run.interrupt import Interrupt
+from luthier.run.origin import studies
 from luthier.run.prepare import (
     Prepared,
     search_space,
@@ -38,6 +40,7 @@ from luthier.run.result import Result
 from luthier.run.ship import Shipped, ship
 from luthier.run.suspects import allowed
 from luthier.run.verdicts import looking_seconds, verdicts
+from luthier.search.past import PastStudy
 from luthier.space import Space
 from luthier.study.budget import Budget
 from luthier.study.store import Store
@@ -115,7 +118,7 @@ class Run:
     def _first_look(self, engine: Engine) -> list[str]:
         """Probes of all candidates: which deserve the budget, and what the frozen features alone can do."""
         settings = self.prepared.settings
-        names = self.goals.models
+        names, parent = self.goals.models, self.manifest.get("from")
         if len(names) > 1:
             candidates = rank(engine, settings.seed, names)
             for place, candidate in enumerate(candidates, 1):
@@ -124,6 +127,9 @@ class Run:
                     f"{candidate.parameters / 1e6:.1f} M parameters"
                 )
             names = self.goals.kept(candidates)
+            if parent and parent["model"] in self.goals.models and parent["model"] not in names:
+                # However its probe did: continuing is what was asked for.
+                names = [*names, parent["model"]]
             self.probe = candidates[0].trained
         elif "probe" in settings.baselines:
             like = search_space(self.prepared, self.space, names).default()
@@ -138,18 +144,19 @@ class Run:
         settings = self.prepared.settings
         space = search_space(self.prepared, self.space, names)
         self.manifest["searched"] = space.to_dict()
+        strategy = self.goals.strategy(
+            settings, space, tell.majority_score(engine), self.probe.score if self.probe else None
+        )
+        strategy.recall(self._earlier())
         study = Study(
             self.store,
             self.run,
-            self.goals.strategy(
-                settings, space, tell.majority_score(engine), self.probe.score if self.probe else None
-            ),
+            strategy,
             engine,
             self.clock,
             self.watch,
             seed=settings.seed,
-            # In a space of the user's own nothing is tried that they did not ask for.
-            first=[self.probe.recipe] if self.probe and self.space is None else [],
+            first=self._first(),
             trials=settings.trials,
             keep=settings.keep,
             hold=0 if settings.repeats == 1 else MOST,
@@ -180,6 +187,32 @@ class Run:
             if message not in said:
                 self.watch.note(message)
         return finalists, combiner
+
+    def _first(self) -> list[Recipe]:
+        """What is trained before the strategy is asked: the recipe of a run that is continued, and the probe.
+
+        In a space of the user's own nothing else is tried that they did not ask for.
+        """
+        parent = self.manifest.get("from")
+        earlier = [Recipe.parse(recipe) for recipe in parent["first"]] if parent else []
+        kept = [recipe for recipe in earlier if recipe.model in self.goals.models]
+        return kept + ([self.probe.recipe] if self.probe and self.space is None else [])
+
+    def _earlier(self) -> list[PastStudy]:
+        """The study of a run that is continued."""
+        parent = self.manifest.get("from")
+        if not parent:
+            return []
+        try:
+            found = studies(parent)
+        except LuthierError as error:
+            self.watch.note(
+                f"The study that is continued cannot be read, so proposals do without it: {error.message}"
+            )
+            return []
+        trials = sum(len(study.recipes) for study in found)
+        self.watch.note(f"The study that is continued had {trials:,} trials that reported an epoch.")
+        return found
 
     def _part(self, engine: Engine) -> Callable[[], Folds] | None:
         """How rows are parted to cross-validate finalists: as asked, or in folds where they are few."""
@@ -225,7 +258,7 @@ class Run:
         frames = self.prepared.dataset.splits
         share = len(frames["test"]) / len(frames["train"])
         forward = self.probe and engine.epoch_seconds(self.probe.recipe)
-        networks = 3 + ("neighbours" in self.prepared.settings.baselines)
+        networks = 3 + ("neighbours" in self.prepared.settings.baselines) + bool(self.manifest.get("from"))
         looking = looking_seconds(self.clock.total) + allowed(self.prepared.settings)
         return CLOSING_SECONDS + looking + networks * share * (forward or 0.0)
 
@@ -281,6 +314,9 @@ class Run:
             evaluation.selection = selection_of(tried.chosen, evaluation.selection, maximize=task.maximize)
         elif finalists.crossed is not None and best.trial in finalists.crossed.found:
             evaluation.cross_validation = finalists.crossed.told(best.trial)
+        if parent := self.manifest.get("from"):
+            self.watch.note("Against the model that was continued, on its test rows and on added ones")
+            evaluation.continued = forgetting(self.prepared, parent, judged.outputs, str(engine.device))
         trials, epochs = self.store.trials(self.run), self.store.epochs(self.run)
         trials = self.goals.table(trials, self.store.recipes(self.run), finalists.study.finished)
         evaluation.verdicts = verdicts(

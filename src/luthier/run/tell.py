@@ -20,6 +20,7 @@ from luthier.evaluate.importance import importance
 from luthier.models.forms import SavedForm
 from luthier.report.story import BestTrial, DatasetFacts, ModelFacts, Story
 from luthier.run.prepare import Prepared
+from luthier.run.settings import TABLE
 from luthier.study.study import Finished
 
 _VERSIONS = ("luthier", "torch", "transformers", "peft", "scikit-learn", "numpy", "pandas")
@@ -144,13 +145,14 @@ def device_words(engine: Engine) -> str:
 def command(prepared: Prepared) -> str:
     """The command line that repeats the run; empty where the data came as Python objects."""
     settings = prepared.settings
-    if settings.data is None:
+    if settings.data is None or TABLE in settings.add:
         return ""
     given: dict[str, Any] = settings.model_dump(
         exclude_defaults=True, exclude={"data", "out", "columns", "baselines"}
     )
-    repeated = {"objectives": "objective", "constraints": "constraint", "slices": "slice"}
-    words = ["luthier", "tune", settings.data]
+    repeated = {"objectives": "objective", "constraints": "constraint", "slices": "slice", "from_": "from"}
+    # The rows of a run that is continued are found again by its name.
+    words = ["luthier", "tune", *([] if settings.from_ else [settings.data])]
     for name, value in given.items():
         option = "--" + repeated.get(name, name).replace("_", "-")
         if value is True:

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from luthier.engine.precision import choose_device, measured
 from luthier.ensemble import registry as ensembles
-from luthier.errors import RunError
+from luthier.errors import RunError, SettingError
 from luthier.run import tell
 from luthier.run.duration import new_budget
 from luthier.run.folder import RunFolder
 from luthier.run.goals import gather, screen
 from luthier.run.inspect import set_threads
+from luthier.run.onward import Onward, onward
 from luthier.run.prepare import (
+    Prepared,
     bytes_needed,
     data_fingerprint,
     prepare,
@@ -37,13 +40,15 @@ from luthier.study.store import Store
 
 
 def tune(
-    settings: Settings, *, data: Any = None, progress: Progress | None = None, spent: float = 0.0
-) -> Result:
+    settings: Settings, *, data: Any = None, added: Sequence[Any] | None = None,
+    progress: Progress | None = None, spent: float = 0.0,
+) -> Result:  # fmt: skip
     """Finds, trains and proves the best fine-tuned model within the budget.
 
     Args:
         settings: Of the run.
         data: A table or datasets object, in place of ``settings.data``.
+        added: Tables and paths, in place of ``settings.add``.
         progress: Told what happens.
         spent: Seconds of the budget that are gone already, such as those that imports took.
 
@@ -60,7 +65,15 @@ def tune(
     device = choose_device(settings.device)
     set_threads(settings)
     space = None if settings.space is None else read_space(settings.space)
-    prepared = prepare(settings, data, say=watch.note)
+    parent: dict[str, Any] | None = None
+    if settings.from_ is None:
+        prepared = prepare(settings, data, say=watch.note)
+    else:
+        found = continued(settings, data, added, watch.note)
+        prepared, parent = found.prepared, found.about
+        settings, data = prepared.settings, prepared.dataset
+        if space is None and found.space is not None:
+            space = Space.from_dict(found.space)
     strategies.create(settings.strategy, search_space(prepared, space, list(prepared.sources)), settings.seed)
     goals = gather(settings, prepared, device, {})
     screen(goals, prepared, space, watch.note)
@@ -68,7 +81,7 @@ def tune(
     needed = bytes_needed(settings, prepared)
     folder = RunFolder.new(settings.out, name, needed=needed)
     if data is not None:
-        save_table(prepared.dataset, folder.data)
+        save_table(prepared.dataset, folder.data, link=parent is not None)
         settings = settings.model_copy(update={"data": str(folder.data)})
     fingerprint = data_fingerprint(prepared)
     store = open_store(settings, folder)
@@ -98,6 +111,8 @@ def tune(
         "precision": measured(device),
         "footprints": goals.footprints.known,
         "budget": clock.total,
+        # The run that is continued, with what must be the same in a resumed run.
+        "from": parent,
     }
     folder.write_manifest(manifest)
     return Run(prepared, folder, store, run, manifest, clock, watch, space, goals).carry_out()
@@ -135,6 +150,8 @@ def _resume(place: RunFolder, manifest: dict[str, Any], budget: str | None, watc
     clock = Budget(total, store.run(run).spent)
     watch.stage("Looking at data and models")
     prepared = prepare(settings, say=watch.note)
+    if parent := manifest.get("from"):
+        take_up(prepared, parent)
     if data_fingerprint(prepared) != manifest["data_fingerprint"]:
         raise RunError(
             f"The data of the run {str(folder)!r} changed since it began: {settings.data!r}.",
@@ -149,6 +166,37 @@ def _resume(place: RunFolder, manifest: dict[str, Any], budget: str | None, watc
     place.write_manifest(manifest)
     store.save_progress(run, status="running")
     return Run(prepared, place, store, run, manifest, clock, watch, space, goals).carry_out()
+
+
+def continued(
+    settings: Settings, data: Any, added: Sequence[Any] | None, say: Callable[[str], None]
+) -> Onward:
+    """A run that continues another, before it begins.
+
+    Raises:
+        LuthierError: As for `onward`; or data of its own were given, too.
+    """
+    if data is not None:
+        raise SettingError(
+            f"The data are those of the run {settings.from_!r}, but a table was given, too.",
+            "Give further rows with add, or leave from out.",
+        )
+    return onward(settings, say, added)
+
+
+def take_up(prepared: Prepared, parent: dict[str, Any]) -> None:
+    """What a resumed run has to know of the run that it continues.
+
+    Raises:
+        RunError: The weights that it goes on from are others by now.
+    """
+    prepared.known = parent["rows"]
+    prepared.notes[:0] = parent["notes"]
+    if prepared.sources[parent["model"]].fingerprint != parent["fingerprint"]:
+        raise RunError(
+            f"The model {parent['model']!r}, from which this run goes on, changed since it began.",
+            "Restore it, or start a new run.",
+        )
 
 
 def open_store(settings: Settings, folder: RunFolder) -> Store:

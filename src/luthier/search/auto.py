@@ -19,7 +19,7 @@ from luthier.search import prior as priors
 from luthier.search.base import Order, Report, Strategy
 from luthier.search.curve_model import CurveModel, fitted
 from luthier.search.expectation import Expectation
-from luthier.search.past import scale
+from luthier.search.past import PastStudy, scale
 from luthier.search.points import Points
 from luthier.search.prior import Prior
 from luthier.space import Choice, Listed, Space
@@ -76,6 +76,7 @@ class Auto(Strategy):
     def __init__(self, space: Space, seed: int = 0, option: str = "", *, prior: Prior | None = None) -> None:
         super().__init__(space, seed, option)
         self._prior = prior
+        self._recalled: tuple[PastStudy, ...] = ()
         self._trials: list[_Trial] = []
         self._seconds = math.inf
         self._cost: Callable[[Recipe], tuple[float, float] | None] = lambda recipe: None
@@ -86,8 +87,10 @@ class Auto(Strategy):
 
     @cached_property
     def prior(self) -> Prior:
-        """What is known of past studies."""
-        return priors.current() if self._prior is None else self._prior
+        """What is known of past studies, those that it was told of among them."""
+        known = priors.current() if self._prior is None else self._prior
+        told = Prior.from_studies(self._recalled)
+        return known.joined(told) if told.studies else known
 
     @cached_property
     def candidates(self) -> list[Recipe]:
@@ -136,6 +139,11 @@ class Auto(Strategy):
         return Expectation(model, model.rows(rows, identities), epochs)
 
     # -- the contract ----------------------------------------------------------------------------------------
+
+    def recall(self, studies: Sequence[PastStudy]) -> None:
+        """Adds studies to the prior; such as have few trials teach nothing, see `prior.FEWEST`."""
+        self._recalled = tuple(studies)
+        vars(self).pop("prior", None)
 
     def foresee(self, seconds: float, cost: Callable[[Recipe], tuple[float, float] | None]) -> None:
         """Keeps what is known of time for the next orders."""

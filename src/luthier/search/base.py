@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from luthier.recipe import Recipe
+from luthier.search.past import PastStudy
 from luthier.space import Space
 from luthier.trial import Order, Report, Status
 
@@ -45,6 +46,14 @@ class Strategy(ABC):
         self.space = space
         self.seed = seed
         self.option = option
+
+    def recall(self, studies: Sequence[PastStudy]) -> None:
+        """Told, before anything else, of past studies that were like this one; most make nothing of them.
+
+        Args:
+            studies: Such as that of a run which this one continues.
+        """
+        return
 
     @abstractmethod
     def ask(self, room: int) -> list[Order]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from luthier.errors import SettingError
 from luthier.space import Space
+from luthier.space.parse import parse_setting
 
 _TRAINED_EXAMPLES = {"text": 20_000, "image": 12_000}
 """Examples seen in all epochs together, at which the number of epochs is centred. Four epochs of 5,000 texts
@@ -64,6 +65,28 @@ def default_space(
     return Space.from_dict(
         {name: entry for name, each in settings.items() if (entry := _reachable(each, settings))}
     )
+
+
+def going_on(space: Space, model: str, head: str, pooling: str) -> Space:
+    """A space in which one of the models goes on with the head that it was fine-tuned with.
+
+    Args:
+        space: Has the model among its models.
+        model: Its name.
+        head: The setting that it was fine-tuned with.
+        pooling: Likewise.
+    """
+    when = {"model": model}
+    fixed: dict[str, Any] = {
+        "head": {"value": head, "when": when},
+        "pooling": {"value": pooling, "when": when},
+        # Its head knows the old rows; one that fits all rows anew may do better where many are new.
+        "head_init": {"values": ["model", "probe"], "weights": [0.75, 0.25], "when": when},
+    }
+    first = {
+        name: (*parse_setting(name, entry), *space.settings.get(name, ())) for name, entry in fixed.items()
+    }
+    return Space({**space.settings, **first}, space.forbidden)
 
 
 def _text(level: str, num_examples: int, num_blocks: int, epochs: int) -> dict[str, Any]:

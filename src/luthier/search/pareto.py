@@ -15,6 +15,7 @@ import numpy as np
 from luthier.recipe import Recipe
 from luthier.search import registry
 from luthier.search.base import Order, Report, Status, Strategy
+from luthier.search.past import PastStudy
 from luthier.search.recipes import plain, rebuilt
 from luthier.search.scalarisation import Aim, scalarise, spread
 from luthier.space import Space
@@ -115,6 +116,11 @@ class Pareto(Strategy):
         self._turn = 0
 
     # -- asking ----------------------------------------------------------------------------------------------
+
+    def recall(self, studies: Sequence[PastStudy]) -> None:
+        """Tells every search: what did well in the metric is a good start under all weights."""
+        for search in self._searches:
+            search.recall(studies)
 
     def foresee(self, seconds: float, cost: Callable[[Recipe], tuple[float, float] | None]) -> None:
         """Tells every search, each as if all the time were its own."""

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from luthier.tasks.blend import mean, mean_of_words
+from luthier.tasks.carried import Carried, by_name
 from luthier.tasks.exchange import Batch, Columns, Decisions, Examples, Modality
 from luthier.tasks.soft import SoftTargets
 
@@ -112,6 +113,10 @@ class Task(SoftTargets, ABC):
     @abstractmethod
     def label_names(self) -> list[str]:
         """Names of the outputs, in order (``["value"]`` for a regression)."""
+
+    def carried(self, old: Task) -> Carried:
+        """How the outputs of one that was fitted earlier, to other rows, become this one's."""
+        return by_name(self.label_names, old.label_names)
 
     @property
     def reading(self) -> str:

@@ -12,6 +12,7 @@ import torch
 from luthier.errors import DataError
 from luthier.tasks import classical
 from luthier.tasks.base import Batch, Columns, Modality, Task
+from luthier.tasks.carried import Carried
 from luthier.tasks.classification import as_table, ratio, ratios
 from luthier.tasks.columns import FEW, Hints, check_hints, count_distinct, kind, text_and_target
 from luthier.tasks.examples import TextExamples, encode_texts
@@ -108,6 +109,12 @@ class TextRegression(Task):
         task = cls(Columns(dict(state["roles"])))
         task._mean, task._std = float(state["mean"]), float(state["std"])
         return task
+
+    def carried(self, old: Task) -> Carried:
+        """Between two scales: what stands for a value in the old one, and for the same in this."""
+        assert isinstance(old, TextRegression)
+        mean, deviation = self.scale
+        return Carried((0,), old.scale[1] / deviation, (old.scale[0] - mean) / deviation)
 
     @property
     def reading(self) -> str:
