@@ -43,7 +43,7 @@ class ServeSettings:
         access_log: Whether each request becomes a line.
         registry: Folder of deployments, of which ``place`` names one; None: it does so only where it is no
             folder.
-        probation: Seconds in which a version that took full charge may be relieved again by the server itself.
+        probation: Seconds in which the server itself relieves a version that took full charge and is bad.
     """
 
     place: str
