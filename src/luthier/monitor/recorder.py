@@ -1,5 +1,5 @@
-"""The recorder of a server: takes observations at once, and writes them from a thread of its own. A store that
-cannot be written stops the recording, never the serving.
+"""The recorder of a server: takes observations at once, and writes them from a thread of its own. A store
+that cannot be written stops the recording, never the serving.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from luthier.errors import LuthierError, SettingError
 from luthier.monitor.observation import Observation
@@ -131,9 +129,7 @@ class QueueRecorder:
         """What was done until now."""
         with self._changed:
             waiting = len(self._waiting) + self._under_way
-            return Counts(
-                self._recorded, self._repeated, self.dropped, self._skipped, waiting, self._failing
-            )
+            return Counts(self._recorded, self._repeated, self.dropped, self._skipped, waiting, self._failing)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Waits until all that was taken is acknowledged or given up; False where that takes too long."""
@@ -200,9 +196,13 @@ class QueueRecorder:
             if self._records is None:
                 self._records = Records(self._given)
             new = self._records.add(rows)
-        except (LuthierError, SQLAlchemyError, OSError) as error:
+        except (LuthierError, OSError) as error:
             self._lost(error)
             return False
+        except Exception as error:
+            # Nothing that a server must end for, nor that trying again would mend: these are given up.
+            log.warning("%d observations cannot be recorded: %s", len(rows), type(error).__name__)
+            rows, new, broken = [], 0, len(batch)
         with self._changed:
             self._recorded += len(rows)
             self._repeated += len(rows) - new
@@ -233,7 +233,7 @@ class QueueRecorder:
         if first:
             said = error.message if isinstance(error, LuthierError) else type(error).__name__
             log.warning(
-                "observations are not recorded: %s Serving goes on; writing is tried again with growing pauses",
+                "observations are not recorded: %s Serving goes on; writing is tried again, ever more rarely",
                 said,
             )
         if self._records is not None:
@@ -256,7 +256,7 @@ class QueueRecorder:
             while self._records.retain(self._model, age=self._age, count=self._count) >= STEP:
                 if len(self._waiting) >= BATCH or self._closing:
                     break
-        except (LuthierError, SQLAlchemyError, OSError) as error:
+        except (LuthierError, OSError) as error:
             self._lost(error)
 
 
@@ -294,7 +294,8 @@ def open_recorder(
         raise SettingError(f"A share of {share} cannot be recorded.", "It lies above 0 and goes up to 1.")
     if (days is not None and not days > 0) or (count is not None and count < 1):
         raise SettingError(
-            f"Observations cannot be kept for {days} days, or {count} of them.", "Both are above 0, or not given."
+            f"Observations cannot be kept for {days} days, or {count} of them.",
+            "Both are above 0, or not given.",
         )
     age = None if days is None else days * 86400
     return QueueRecorder(url, model=model, keep_inputs=keep_inputs, share=share, age=age, count=count)

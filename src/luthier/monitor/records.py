@@ -1,5 +1,5 @@
-"""`Records`: observations, labels and alarms in SQLite, or in another database by URL. Who writes, when, and
-what is made of it, is not here.
+"""`Records`: observations and labels in SQLite, or in another database by URL. Who writes, when, and what is
+made of it, is not here.
 """
 
 from __future__ import annotations
@@ -7,21 +7,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Select, delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from luthier.errors import RunError, SettingError
 from luthier.monitor.observation import Observation
+from luthier.monitor.opened import Opened
 from luthier.monitor.packing import pack, pack_input, pack_output, unpack, unpack_input
-from luthier.monitor.tables import ALARMS, LABELS, OBSERVATIONS, SCHEMA
-from luthier.study.database import WRITE, connect, plain_errors
+from luthier.monitor.tables import LABELS, OBSERVATIONS
 
 STEP = 1000
 """Rows that are deleted in one transaction: writers wait no longer than for that."""
@@ -57,39 +54,16 @@ class Recorded:
         return len(self.ids)
 
 
-@dataclass(frozen=True)
-class Alarm:
-    """An alarm that was told of.
-
-    Attributes:
-        number: Its number.
-        version: Of the model that it is about.
-        kind: Such as ``harm``.
-        began: Seconds since the epoch.
-        ended: When it ended; None while it is on.
-        said: What was told, as JSON values.
-    """
-
-    number: int
-    version: str
-    kind: str
-    began: float
-    ended: float | None
-    said: dict[str, Any]
-
-
 def row_of(model: str, one: Observation, *, keep_input: bool) -> Row:
     """An observation as the table keeps it."""
-    said = one.answer.get("label")
-    sure = one.answer.get("confidence")
+    said, sure = one.answer.get("label"), one.answer.get("confidence")
     statistics = {str(name): float(value) for name, value in one.statistics.items()}
     return {
-        "model": model[:200],
-        "id": str(one.id)[:200],
+        "model": _storable(model)[:200],
+        "id": _storable(one.id)[:200],
         "time": float(one.time),
-        "version": str(one.version)[:200],
-        # A null character is none in PostgreSQL's texts.
-        "predicted": said.replace("\0", "") if isinstance(said, str) else None,
+        "version": _storable(one.version)[:200],
+        "predicted": _storable(said) if isinstance(said, str) else None,
         "confidence": float(sure) if isinstance(sure, int | float) else None,
         "output": pack_output(one.output),
         "features": None if one.features is None else pack(one.features, half=True),
@@ -98,38 +72,13 @@ def row_of(model: str, one: Observation, *, keep_input: bool) -> Row:
     }
 
 
-class Records:
-    """The records in one database. Not to be shared between threads.
+def _storable(text: str) -> str:
+    """A text that databases take: without null characters and halves of surrogate pairs."""
+    return str(text).encode("utf-8", "replace").decode().replace("\0", "")
 
-    Args:
-        location: Path of a SQLite file (made, with its folder, if absent), or an SQLAlchemy URL.
-        exists: Whether it must be there already.
 
-    Raises:
-        RunError: From here and from every method: the database cannot be read or written, is damaged, or is
-            newer than this version; or there is none, where one must be.
-        SettingError: The URL is not one, or its driver is not installed.
-    """
-
-    def __init__(self, location: str | Path, *, exists: bool = False) -> None:
-        if exists and "://" not in str(location) and not Path(location).expanduser().is_file():
-            raise RunError(
-                f"There are no records at {str(location)!r}.",
-                "They are kept by: luthier serve ... --record PATH. Name the same place with --url.",
-            )
-        self._engine, self.location = connect(location, SCHEMA)
-
-    def close(self) -> None:
-        """Closes all connections."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Records:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+class Records(Opened):
+    """The observations and labels in one database; see `Opened`."""
 
     # -- observations ----------------------------------------------------------------------------------------
 
@@ -144,15 +93,15 @@ class Records:
         """
         if not rows:
             return 0
-        make = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        make = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
         # The count that drivers give of many rows at once is not to be relied on.
         new = make(OBSERVATIONS).on_conflict_do_nothing().returning(OBSERVATIONS.c.number)
-        with self._writing() as connection:
+        with self.writing() as connection:
             return len(connection.execute(new, list(rows)).all())
 
     def models(self) -> list[str]:
         """Names of the models that have observations."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return sorted(connection.scalars(select(_SEEN.model).distinct()))
 
     def model(self, wanted: str | None) -> str:
@@ -176,7 +125,7 @@ class Records:
 
     def count(self, model: str) -> int:
         """How many observations a model has."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             query = select(func.count()).select_from(OBSERVATIONS).where(_SEEN.model == model)
             return int(connection.execute(query).scalar_one())
 
@@ -188,7 +137,7 @@ class Records:
             .group_by(_SEEN.version)
             .order_by(func.max(_SEEN.number))
         )
-        with self._reading() as connection:
+        with self.reading() as connection:
             return {version: int(count) for version, count in connection.execute(query)}
 
     def latest(
@@ -204,9 +153,9 @@ class Records:
         """
         columns = ("id", "time", "version", "output", "features", "statistics")
         query = select(*(_SEEN[name] for name in columns), _TOLD.label)
-        query = query.outerjoin(
-            LABELS, (_TOLD.model == _SEEN.model) & (_TOLD.id == _SEEN.id)
-        ).where(_SEEN.model == model)
+        query = query.outerjoin(LABELS, (_TOLD.model == _SEEN.model) & (_TOLD.id == _SEEN.id)).where(
+            _SEEN.model == model
+        )
         if version is not None:
             query = query.where(_SEEN.version == version)
         if since is not None:
@@ -218,7 +167,7 @@ class Records:
         return self._recorded(query)
 
     def _recorded(self, query: Select[Any]) -> Recorded:
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(query).all()[::-1]
         return Recorded(
             [row.id for row in rows],
@@ -233,11 +182,9 @@ class Records:
     def inputs(self, model: str, ids: Sequence[str]) -> dict[str, Any]:
         """The inputs by id, of those whose input was kept."""
         found: dict[str, Any] = {}
-        with self._reading() as connection:
+        with self.reading() as connection:
             for part in _parts(list(ids)):
-                query = select(_SEEN.id, _SEEN.input).where(
-                    _SEEN.model == model, _SEEN.id.in_(part)
-                )
+                query = select(_SEEN.id, _SEEN.input).where(_SEEN.model == model, _SEEN.id.in_(part))
                 found |= {row.id: unpack_input(row.input) for row in connection.execute(query)}
         return {one: value for one, value in found.items() if value is not None}
 
@@ -255,7 +202,7 @@ class Records:
             How many were deleted; `STEP` where there may be more.
         """
         number, own = _SEEN.number, _SEEN.model == model
-        with self._reading() as connection:
+        with self.reading() as connection:
             doomed: list[int] = []
             if age is not None:
                 limit = (time.time() if now is None else now) - age
@@ -268,7 +215,7 @@ class Records:
                     doomed = sorted({*doomed, *connection.scalars(query)})[:STEP]
         if not doomed:
             return 0
-        with self._writing() as connection:
+        with self.writing() as connection:
             for part in _parts(doomed):
                 gone = select(_SEEN.id).where(_SEEN.number.in_(part))
                 connection.execute(delete(LABELS).where(_TOLD.model == model, _TOLD.id.in_(gone)))
@@ -280,11 +227,9 @@ class Records:
     def known(self, model: str, ids: Sequence[str]) -> set[str]:
         """Those of some ids that the model has observations of."""
         found: set[str] = set()
-        with self._reading() as connection:
+        with self.reading() as connection:
             for part in _parts(list(ids)):
-                query = select(_SEEN.id).where(
-                    _SEEN.model == model, _SEEN.id.in_(part)
-                )
+                query = select(_SEEN.id).where(_SEEN.model == model, _SEEN.id.in_(part))
                 found |= set(connection.scalars(query))
         return found
 
@@ -302,79 +247,16 @@ class Records:
         when = time.time() if now is None else now
         values = {one: json.dumps(value, ensure_ascii=False) for one, value in labels.items()}
         new = changed = 0
-        with self._writing() as connection:
+        with self.writing() as connection:
             for part in _parts(list(values)):
-                query = select(_TOLD.id, _TOLD.label).where(
-                    _TOLD.model == model, _TOLD.id.in_(part)
-                )
+                query = select(_TOLD.id, _TOLD.label).where(_TOLD.model == model, _TOLD.id.in_(part))
                 before = {row.id: row.label for row in connection.execute(query)}
                 new += len(part) - len(before)
                 changed += sum(values[one] != said for one, said in before.items())
-                connection.execute(
-                    delete(LABELS).where(_TOLD.model == model, _TOLD.id.in_(list(before)))
-                )
+                connection.execute(delete(LABELS).where(_TOLD.model == model, _TOLD.id.in_(list(before))))
                 rows = [{"model": model, "id": one, "label": values[one], "time": when} for one in part]
                 connection.execute(insert(LABELS), rows)
         return new, changed
-
-    # -- alarms ----------------------------------------------------------------------------------------------
-
-    def alarms(self, model: str, *, most: int = 100) -> list[Alarm]:
-        """A model's alarms, the latest first."""
-        query = select(ALARMS).where(ALARMS.c.model == model).order_by(ALARMS.c.number.desc()).limit(most)
-        with self._reading() as connection:
-            return [
-                Alarm(row.number, row.version, row.kind, row.began, row.ended, json.loads(row.said))
-                for row in connection.execute(query)
-            ]
-
-    def begin_alarm(self, model: str, version: str, kind: str, said: Mapping[str, Any], when: float) -> bool:
-        """Keeps that an alarm is on.
-
-        Returns:
-            Whether it was not on before: of several who look at the same time, one is told so.
-        """
-        with self._writing() as connection:
-            if self._engine.dialect.name == "postgresql":
-                connection.exec_driver_sql("LOCK TABLE monitor_alarms IN EXCLUSIVE MODE")
-            if connection.execute(self._on(model, version, kind)).first() is not None:
-                return False
-            values = {"model": model, "version": version, "kind": kind, "began": when}
-            connection.execute(insert(ALARMS), [values | {"said": json.dumps(said, ensure_ascii=False)}])
-        return True
-
-    def end_alarm(self, model: str, version: str, kind: str, when: float) -> bool:
-        """Keeps that an alarm is over.
-
-        Returns:
-            Whether it was on.
-        """
-        with self._writing() as connection:
-            found = connection.scalars(self._on(model, version, kind).with_for_update()).all()
-            if not found:
-                return False
-            ended = update(ALARMS).where(ALARMS.c.number.in_(found), ALARMS.c.ended.is_(None))
-            return connection.execute(ended.values(ended=when)).rowcount > 0
-
-    def _on(self, model: str, version: str, kind: str) -> Select[Any]:
-        own = (ALARMS.c.model == model) & (ALARMS.c.version == version) & (ALARMS.c.kind == kind)
-        return select(ALARMS.c.number).where(own, ALARMS.c.ended.is_(None))
-
-    # -- transactions ----------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with (
-            plain_errors(self.location, SCHEMA.hints),
-            self._engine.connect().execution_options(**WRITE) as connection,
-            connection.begin(),
-        ):
-            yield connection
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with plain_errors(self.location, SCHEMA.hints), self._engine.connect() as connection:
-            yield connection
 
 
 def _parts(values: Sequence[Any]) -> Iterator[list[Any]]:

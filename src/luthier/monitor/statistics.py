@@ -1,5 +1,5 @@
-"""The numbers that describe an input: one definition for the reference of a model and for what is served, which
-are held against each other. What a model made of an input is not here.
+"""The numbers that describe an input: one definition for the reference of a model and for what is served,
+which are held against each other. What a model made of an input is not here.
 """
 
 from __future__ import annotations

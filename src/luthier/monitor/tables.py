@@ -1,5 +1,5 @@
-"""The tables of monitoring: observations, the labels that came later, and alarms. What is written when lives
-in `records` and `recorder`.
+"""The tables of monitoring: observations, the labels that came later, looks at them, and alarms. What is
+written when lives in `records`, `recorder` and `looking`.
 """
 
 from __future__ import annotations
@@ -74,6 +74,19 @@ LABELS = Table(
     Column("time", Double, nullable=False),
 )
 """What an observation should have said, as a JSON value."""
+
+LOOKS = Table(
+    "monitor_looks",
+    METADATA,
+    Column("number", _NUMBER, primary_key=True),
+    Column("model", String(200), nullable=False),
+    Column("version", String(200), nullable=False),
+    Column("time", Double, nullable=False),
+    Column("seen", BigInteger, nullable=False),
+    Column("said", Text, nullable=False),
+    Index("ix_monitor_looks_model_version", "model", "version", "number"),
+)
+"""A judgement of the newest observations, as a JSON value; ``seen`` is the number of the newest of them."""
 
 ALARMS = Table(
     "monitor_alarms",

@@ -1,6 +1,4 @@
-"""The first tables: observations, labels, alarms. A released revision is frozen: later ones change what it
-made.
-"""
+"""The first tables: observations, labels, looks, alarms. A released revision is frozen: later ones change it."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -28,9 +26,7 @@ def upgrade() -> None:
         sa.Column("input", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("number", name="pk_monitor_observations"),
     )
-    op.create_index(
-        "uq_monitor_observations_model_id", "monitor_observations", ["model", "id"], unique=True
-    )
+    op.create_index("uq_monitor_observations_model_id", "monitor_observations", ["model", "id"], unique=True)
     op.create_index("ix_monitor_observations_model_number", "monitor_observations", ["model", "number"])
     op.create_index("ix_monitor_observations_model_time", "monitor_observations", ["model", "time"])
     op.create_table(
@@ -41,6 +37,17 @@ def upgrade() -> None:
         sa.Column("time", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("model", "id", name="pk_monitor_labels"),
     )
+    op.create_table(
+        "monitor_looks",
+        sa.Column("number", NUMBER, nullable=False),
+        sa.Column("model", sa.String(200), nullable=False),
+        sa.Column("version", sa.String(200), nullable=False),
+        sa.Column("time", sa.Double(), nullable=False),
+        sa.Column("seen", sa.BigInteger(), nullable=False),
+        sa.Column("said", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name="pk_monitor_looks"),
+    )
+    op.create_index("ix_monitor_looks_model_version", "monitor_looks", ["model", "version", "number"])
     op.create_table(
         "monitor_alarms",
         sa.Column("number", NUMBER, nullable=False),
@@ -56,5 +63,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("monitor_alarms", "monitor_labels", "monitor_observations"):
+    for table in ("monitor_alarms", "monitor_looks", "monitor_labels", "monitor_observations"):
         op.drop_table(table)
