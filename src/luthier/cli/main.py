@@ -15,7 +15,9 @@ from luthier.cli import (
     check,
     evaluate,
     export,
+    labels,
     models,
+    monitor,
     predict,
     prior,
     resume,
@@ -79,7 +81,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (tune, predict, evaluate, export, verify, runs, show, resume, models, check, schema):
+for module in (
+    tune,
+    predict,
+    evaluate,
+    export,
+    verify,
+    runs,
+    show,
+    resume,
+    models,
+    check,
+    schema,
+    labels,
+    monitor,
+):
     app.command(module.VERB.__name__)(module.VERB)
 app.add_typer(prior.VERBS, name="prior")
 

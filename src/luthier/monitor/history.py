@@ -1,5 +1,5 @@
-"""`History`: the looks at a model, and the alarms that came of them, in the database of its records. Judging is
-not here.
+"""`History`: the looks at a model, and the alarms that came of them, in the database of its records. Judging
+is not here.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Select, delete, insert, select, update
 
 from luthier.monitor.opened import Opened
-from luthier.monitor.tables import ALARMS, LOOKS, OBSERVATIONS
+from luthier.monitor.tables import ALARMS, LOOKS
 
 LOOKED = 1000
 """Looks at a version that are kept."""
-_SEEN = OBSERVATIONS.c
 
 
 @dataclass(frozen=True)
@@ -64,22 +63,6 @@ class History:
         self._opened = opened
 
     # -- looks -----------------------------------------------------------------------------------------------
-
-    def newest(self, model: str, version: str) -> int:
-        """Number of the newest observation of a version; 0 where there is none."""
-        query = select(func.max(_SEEN.number)).where(_SEEN.model == model, _SEEN.version == version)
-        with self._opened.reading() as connection:
-            return int(connection.execute(query).scalar() or 0)
-
-    def since(self, model: str, version: str, number: int) -> int:
-        """How many observations of a version are newer than the one of a number."""
-        query = (
-            select(func.count())
-            .select_from(OBSERVATIONS)
-            .where(_SEEN.model == model, _SEEN.version == version, _SEEN.number > number)
-        )
-        with self._opened.reading() as connection:
-            return int(connection.execute(query).scalar_one())
 
     def keep_look(self, model: str, version: str, seen: int, said: Mapping[str, Any], when: float) -> None:
         """Keeps what a look said; of each version the latest `LOOKED` stay."""

@@ -123,10 +123,12 @@ class Records(Opened):
             raise RunError(f"{self.location!r} has no records of {wanted!r}.", f"It has those of: {known}.")
         return wanted or names[0]
 
-    def count(self, model: str) -> int:
-        """How many observations a model has."""
+    def count(self, model: str, version: str | None = None) -> int:
+        """How many observations a model, or one version of it, has."""
+        query = select(func.count()).select_from(OBSERVATIONS).where(_SEEN.model == model)
+        if version is not None:
+            query = query.where(_SEEN.version == version)
         with self.reading() as connection:
-            query = select(func.count()).select_from(OBSERVATIONS).where(_SEEN.model == model)
             return int(connection.execute(query).scalar_one())
 
     def versions(self, model: str) -> dict[str, int]:
@@ -139,6 +141,22 @@ class Records(Opened):
         )
         with self.reading() as connection:
             return {version: int(count) for version, count in connection.execute(query)}
+
+    def newest(self, model: str, version: str) -> int:
+        """Number of the newest observation of a version; 0 where there is none."""
+        query = select(func.max(_SEEN.number)).where(_SEEN.model == model, _SEEN.version == version)
+        with self.reading() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
+    def since(self, model: str, version: str, number: int) -> int:
+        """How many observations of a version are newer than the one of a number."""
+        query = (
+            select(func.count())
+            .select_from(OBSERVATIONS)
+            .where(_SEEN.model == model, _SEEN.version == version, _SEEN.number > number)
+        )
+        with self.reading() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def latest(
         self, model: str, *, version: str | None = None, most: int | None = None, since: float | None = None

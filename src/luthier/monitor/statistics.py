@@ -19,27 +19,22 @@ SAMPLED = 16
 """Side in pixels of what a picture's brightness is taken from."""
 
 
-def of_tokens(ids: np.ndarray, unknown: int | None) -> dict[str, float]:
+def of_tokens(ids: np.ndarray, processor: Any) -> dict[str, float]:
     """Statistics of a text as the model reads it.
 
     Args:
         ids: (length,) token ids, special tokens included, cut to what the model reads.
-        unknown: Id of the tokenizer's unknown token; see `unknown_of`.
+        processor: The `luthier.models.processor.TextProcessor` that made them.
 
     Returns:
-        ``length`` in tokens, and the share of ``unknown`` tokens among them where the tokenizer has such a
-        token.
+        ``length`` in tokens, and the share of ``unknown`` tokens among those that are not special; 0 where
+        the tokenizer knows every text.
     """
-    found = {LENGTH: float(len(ids))}
-    if unknown is not None:
-        found[UNKNOWN] = float(np.mean(np.asarray(ids) == unknown)) if len(ids) else 0.0
-    return found
-
-
-def unknown_of(processor: Any) -> int | None:
-    """Id of the unknown token of a `luthier.models.processor.TextProcessor`; None where it has none."""
-    found = getattr(getattr(processor, "tokenizer", None), "unk_token_id", None)
-    return None if found is None else int(found)
+    tokenizer = processor.tokenizer
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    count = 0 if unknown is None else int((np.asarray(ids) == unknown).sum())
+    own = len(ids) - tokenizer.num_special_tokens_to_add()
+    return {LENGTH: float(len(ids)), UNKNOWN: count / max(own, 1)}
 
 
 def of_image(image: Any) -> dict[str, float]:
@@ -75,7 +70,6 @@ def of_rows(
         rows = [of_image(open_image(cell, root, row)) for cell, row in cells]
     else:
         examples: Any = task.encode(frame, processor, max_length=max_length, root=root)
-        unknown = unknown_of(processor)
-        rows = [of_tokens(examples.ids[at], unknown) for at in range(len(examples))]
+        rows = [of_tokens(examples.ids[at], processor) for at in range(len(examples))]
     names = rows[0].keys() if rows else ()
     return {name: np.array([row[name] for row in rows], dtype=np.float32) for name in names}

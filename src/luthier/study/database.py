@@ -1,5 +1,5 @@
-"""Opens the database behind a store, of studies or of another kind: path or URL to engine, settings of SQLite,
-migrations, and errors people understand.
+"""Opens the database behind a store, of studies or of another kind: path or URL to engine, settings of
+SQLite, migrations, and errors people understand.
 """
 
 from __future__ import annotations

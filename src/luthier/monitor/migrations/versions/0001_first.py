@@ -1,4 +1,4 @@
-"""The first tables: observations, labels, looks, alarms. A released revision is frozen: later ones change it."""
+"""The first tables: observations, labels, looks, alarms. A released revision is frozen."""
 
 import sqlalchemy as sa
 from alembic import op
