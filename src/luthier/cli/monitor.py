@@ -9,7 +9,7 @@ import typer
 from luthier.cli import options as o
 
 if TYPE_CHECKING:
-    from luthier.run.monitor import Report
+    from luthier.monitor.account import Account
 
 HARM = 3
 """Exit code where the harm alarm is on."""
@@ -63,7 +63,7 @@ def monitor(
             raise typer.Exit(HARM if report.looked.harm else 0)
 
 
-def show(report: Report) -> None:
+def show(report: Account) -> None:
     """Prints what a look found, a line a thing."""
     from luthier.cli.output import console
     from luthier.report.monitored import lines

@@ -14,7 +14,7 @@ WIDE = 4096
 """Numbers beyond which outputs are kept in float16: those of long texts with many tags."""
 LARGEST_INPUT = 1 << 20
 """Bytes of an input that are kept at most; a larger one is left out."""
-_TYPES = {1: np.dtype("<f2"), 2: np.dtype("<f4")}
+_TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f2"), 2: np.dtype("<f4")}
 _JSON, _BYTES = b"j", b"b"
 
 
@@ -49,7 +49,7 @@ def unpack(data: bytes) -> np.ndarray:
         kind, dimensions = struct.unpack_from("<BB", data)
         shape = struct.unpack_from(f"<{dimensions}I", data, 2)
         values = np.frombuffer(data, dtype=_TYPES[kind], offset=2 + 4 * dimensions)
-        return values.reshape(shape).astype(np.float32)
+        return np.asarray(values.reshape(shape), dtype=np.float32)
     except (struct.error, KeyError, ValueError) as error:
         raise RunError(f"A record is damaged: {error}.", "Restore the database from a copy.") from None
 

@@ -255,7 +255,7 @@ def _arrays(reference: Reference) -> dict[str, np.ndarray]:
 
 def _half(values: np.ndarray) -> np.ndarray:
     limit = float(np.finfo(np.float16).max)
-    return np.clip(values, -limit, limit).astype(np.float16)
+    return np.asarray(np.clip(values, -limit, limit), dtype=np.float16)
 
 
 def _reference(values: Mapping[str, Any], arrays: Mapping[str, np.ndarray], task: Task) -> Reference:

@@ -1,4 +1,4 @@
-"""`luthier labels` in Python: answers that became known later, from a table to the records; all or nothing."""
+"""`luthier labels` in Python: answers known later, from a table to the records, all or nothing."""
 
 from __future__ import annotations
 
@@ -101,28 +101,28 @@ def _by_id(task: Task, frame: pd.DataFrame, source: str) -> dict[str, Any]:
     """JSON values by id; None for rows without a label."""
     target = task.columns.roles["target"]
     columns = target if isinstance(target, list) else [target]
-    for name in (ID, *columns):
-        if name not in frame.columns:
+    for column in (ID, *columns):
+        if column not in frame.columns:
             shown = ", ".join(str(one) for one in frame.columns if not str(one).startswith("__"))
             raise DataError(
-                f"{source!r} has no column {name!r}.",
+                f"{source!r} has no column {column!r}.",
                 f"It needs {ID} and {', '.join(columns)}; its columns are: {shown}.",
             )
     found: dict[str, Any] = {}
     rows: dict[str, int] = {}
     for at, row in enumerate(row_numbers(frame)):
-        name = label_text(frame[ID].iloc[at])
-        if name is None:
+        given = label_text(frame[ID].iloc[at])
+        if given is None:
             raise DataError(f"Row {row} of {source!r} has no id.", "Give each row one, or remove it.")
-        cells = {column: _plain(frame[column].iloc[at]) for column in columns}
+        cells = {name: _plain(frame[name].iloc[at]) for name in columns}
         missing = all(cell is None for cell in cells.values())
         value = None if missing else cells if isinstance(target, list) else cells[columns[0]]
-        if name in found and found[name] != value:
+        if given in found and found[given] != value:
             raise DataError(
-                f"The id {name!r} has two labels in {source!r}, in rows {rows[name]} and {row}.",
+                f"The id {given!r} has two labels in {source!r}, in rows {rows[given]} and {row}.",
                 "Keep one of them. Nothing was written.",
             )
-        found[name], rows[name] = value, row
+        found[given], rows[given] = value, row
     return found
 
 

@@ -1,22 +1,24 @@
-"""`luthier monitor` in Python: one look or one after the other, the course over the records, the examples behind
-an alarm, and the telling of it. How a look is judged lives in `luthier.monitor`.
+"""`luthier monitor` in Python: looks, the course over the records, the examples behind an alarm, and telling
+a webhook. How a look is judged lives in `luthier.monitor`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from luthier.errors import SettingError
 from luthier.monitor import webhook
-from luthier.monitor.history import Alarm, History
+from luthier.monitor.account import Account, Example, Share
+from luthier.monitor.history import History
 from luthier.monitor.judge import Judge
-from luthier.monitor.judgement import Judgement, Requests, Settings
-from luthier.monitor.looking import Looked, look
+from luthier.monitor.judgement import Judgement, Reference, Requests, Settings
+from luthier.monitor.looking import look
 from luthier.run.watched import Watched, locate, opened
 
 COURSE = 40
@@ -24,53 +26,7 @@ COURSE = 40
 SHOWN = 10
 """Examples behind an alarm."""
 FEWEST = 50
-"""Observations of the smallest window."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """An observation that is the least like the reference.
-
-    Attributes:
-        id: Its id.
-        answer: What it was answered.
-        input: The input, where it was kept; of a picture its size in bytes.
-    """
-
-    id: str
-    answer: str
-    input: str = ""
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that is told of one look.
-
-    Attributes:
-        name: What was named.
-        looked: The look.
-        about: Of the reference: ``n`` test rows, ``metric``, ``metrics``.
-        course: Judgements of successive windows, oldest first; empty where it was not asked for.
-        alarms: That began before, the latest first.
-        examples: Behind an alarm or a change.
-        window: Requests in a window.
-    """
-
-    name: str
-    looked: Looked
-    about: dict[str, Any]
-    course: list[Judgement] = field(default_factory=list)
-    alarms: list[Alarm] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
-    window: int = 1000
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values, the course left out; null for what is not finite."""
-        examples = [vars(one) for one in self.examples]
-        found: dict[str, Any] = webhook.finite(
-            {"name": self.name, **self.looked.to_json(), "examples": examples, "tested": self.about}
-        )
-        return found
+"""Requests of the smallest window."""
 
 
 def settings_of(window: int | None) -> Settings:
@@ -96,7 +52,7 @@ def monitor(
     window: int | None = None,
     course: bool = False,
     hook: str | None = None,
-) -> Report:
+) -> Account:
     """Looks at what a model was asked and said, once.
 
     Args:
@@ -132,7 +88,7 @@ def watch(
     course: bool = False,
     hook: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[Report]:
+) -> Iterator[Account]:
     """`monitor`, again and again; the arguments are the same.
 
     Args:
@@ -159,7 +115,7 @@ def watch(
             place, judge = now, judge if now == place else None
 
 
-def message(report: Report) -> dict[str, Any]:
+def message(report: Account) -> dict[str, Any]:
     """What a webhook is told: no inputs, which may be personal."""
     looked = report.looked
     said = looked.judgement
@@ -185,16 +141,32 @@ def message(report: Report) -> dict[str, Any]:
     }
 
 
-def _report(watched: Watched, judge: Judge, settings: Settings, *, course: bool) -> Report:
+def _report(watched: Watched, judge: Judge, settings: Settings, *, course: bool) -> Account:
     records, kept = watched.records, watched.kept
     looked = look(records, kept, watched.model, watched.version, settings=settings, judge=judge)
     said = looked.judgement
     wanted = said.explanation.examples[:SHOWN] if said.harm or said.drifted else []
-    return Report(
-        watched.place.name, looked, kept.about, windows(judge, looked.requests, settings) if course else [],
-        [alarm for alarm in History(records).alarms(watched.model) if alarm.version == watched.version],
-        _examples(watched, looked.requests, [str(one) for one in wanted]), settings.long,
-    )  # fmt: skip
+    alarms = History(records).alarms(watched.model)
+    return Account(
+        watched.place.name,
+        looked,
+        kept.about,
+        course=windows(judge, looked.requests, settings) if course else [],
+        alarms=[alarm for alarm in alarms if alarm.version == watched.version],
+        examples=_examples(watched, looked.requests, [str(one) for one in wanted]),
+        shares=_shares(kept.reference, looked.requests.newest(settings.long)),
+        window=settings.long,
+    )
+
+
+def _shares(reference: Reference, requests: Requests) -> list[Share]:
+    """How often each class was answered; empty where an input has no one class."""
+    if reference.counts is None or not len(requests):
+        return []
+    answered = np.bincount(np.argmax(requests.outputs, axis=1), minlength=len(reference.classes))
+    tested = np.asarray(reference.counts) / max(1, int(np.sum(reference.counts)))
+    rows = zip(reference.classes, tested, answered / len(requests), strict=True)
+    return [Share(name, float(before), float(now)) for name, before, now in rows]
 
 
 def windows(judge: Judge, requests: Requests, settings: Settings) -> list[Judgement]:

@@ -1,5 +1,5 @@
-"""What is monitored: from a run, an export or a deployment's name to its reference and its records. Judging lives
-in `luthier.monitor`, what is done with it in `run.monitor` and `run.labels`.
+"""What is monitored: from a run, an export or a deployment's name to its reference and its records. Judging
+lives in `luthier.monitor`, what is done with it in `run.monitor` and `run.labels`.
 """
 
 from __future__ import annotations
