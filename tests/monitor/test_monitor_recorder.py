@@ -1,4 +1,4 @@
-"""The recorder never makes a server wait: full queues, full disks, lost databases, kills, and the way back."""
+"""The recorder never makes a server wait: full queues and disks, lost databases, kills, and the way back."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_old_observations_go_while_it_records(tmp_path, monkeypatch) -> None:
 
 @pytest.fixture
 def small_disk(monkeypatch: pytest.MonkeyPatch):
-    """Makes SQLite's own limit stand for a disk: its error is that of a full one. Called with room, lifts it."""
+    """SQLite's own limit stands for a disk: its error is that of a full one. Called, it makes room."""
     pages = [40]
 
     def limit(connection: object, _: object) -> None:
@@ -311,7 +311,7 @@ def test_settings_that_cannot_be(tmp_path) -> None:
             open_recorder(tmp_path / "r.sqlite", model="m", share=share)
     with pytest.raises(SettingError, match="kept for 0 days"):
         open_recorder(tmp_path / "r.sqlite", model="m", days=0)
-    with pytest.raises(SettingError, match="not a database URL|driver"):
+    with pytest.raises(SettingError, match=r"not a database URL|driver"):
         open_recorder("nothing+known://me:secret@host/x", model="m")
     with pytest.raises(RunError, match="is a folder"):
         open_recorder(tmp_path, model="m")

@@ -23,6 +23,7 @@ from luthier.cli import (
     resume,
     runs,
     schema,
+    serve,
     show,
     tune,
     verify,
@@ -87,14 +88,15 @@ for module in (
     evaluate,
     export,
     verify,
+    serve,
+    monitor,
+    labels,
     runs,
     show,
     resume,
     models,
     check,
     schema,
-    labels,
-    monitor,
 ):
     app.command(module.VERB.__name__)(module.VERB)
 app.add_typer(prior.VERBS, name="prior")

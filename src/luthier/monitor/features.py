@@ -31,13 +31,23 @@ def reader(saved: Any) -> nn.Linear | None:
     return last_linear(network.model if network.head is None else network.head)
 
 
-def flat(features: torch.Tensor) -> torch.Tensor:
-    """(batch, width) features in float32 on the CPU: of tokens, (batch, length, width), those of the first.
+def pooled(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """One vector an input, in float32 on the CPU.
 
-    A mean over tokens would depend on how much padding a batch happens to have.
+    Args:
+        features: (batch, width), or (batch, length, width) of tokens, of which the mean is taken.
+        mask: (batch, length), 1 for tokens that are no padding; None where all are.
+
+    Returns:
+        (batch, width).
     """
-    first = features[:, 0] if features.ndim == 3 else features
-    return first.detach().float().cpu()
+    values = features.detach().float().cpu()
+    if values.ndim != 3:
+        return values.flatten(1)
+    if mask is None:
+        return values.mean(dim=1)
+    weights = mask.detach().cpu().unsqueeze(-1).float()
+    return (values * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 @contextmanager
@@ -61,17 +71,25 @@ def sampled(saved: Any, rows: int, most: int) -> Iterator[list[np.ndarray]]:
     chosen = np.zeros(rows, dtype=bool)
     chosen[np.random.default_rng(SEED).permutation(rows)[:most]] = True
     done = 0
+    mask: torch.Tensor | None = None
 
-    def take(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    def see(module: nn.Module, arguments: Any, inputs: dict[str, Any]) -> None:
+        nonlocal mask
+        mask = inputs.get("attention_mask")
+
+    def take(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         nonlocal done
-        features = flat(inputs[0])
         # Rows beyond those that were told of are none of the sample.
-        wanted = np.flatnonzero(chosen[done : done + len(features)])
-        found.extend(features[wanted].numpy())
-        done += len(features)
+        wanted = np.flatnonzero(chosen[done : done + len(arguments[0])])
+        found.extend(pooled(arguments[0], mask)[wanted].numpy())
+        done += len(arguments[0])
 
-    handle = layer.register_forward_pre_hook(take)
+    network = saved.parts[0] if hasattr(saved, "parts") else saved
+    handles = [
+        network.register_forward_pre_hook(see, with_kwargs=True), layer.register_forward_pre_hook(take),
+    ]  # fmt: skip
     try:
         yield found
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

@@ -52,7 +52,7 @@ def charts(account: Account) -> dict[str, Any]:
 
 
 def _course(account: Account) -> dict[str, Any] | None:
-    """The metric of each window with its interval, by labels where there are enough, beside the tested one."""
+    """The metric of each window with its interval, by labels where there are enough; and the tested one."""
     points = []
     tested = None
     for one in account.course:
