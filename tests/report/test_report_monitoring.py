@@ -52,7 +52,9 @@ def harmful(name: str = "cat") -> Account:
     return Account(
         name, looked, {"n": 500, "metric": "accuracy", "metrics": {"accuracy": 0.91}},
         course=[judgement(0.9 - 0.02 * at, at) for at in range(7)],
-        alarms=[Alarm(2, "3", "harm", START + 29000, None, {}), Alarm(1, "3", "drift", START, START + 60, {})],
+        alarms=[
+            Alarm(2, "3", "harm", START + 29000, None, {}), Alarm(1, "3", "drift", START, START + 60, {}),
+        ],
         examples=[Example("r7", f"{name} (0.55)", f"What is {name}?"), Example("r8", "dog (0.51)")],
         shares=[Share(name, 0.2, 0.35), Share("dog", 0.8, 0.65)],
     )  # fmt: skip
@@ -73,8 +75,8 @@ def test_the_sentences_say_what_was_found() -> None:
     assert said.startswith("HARM: accuracy 0.770 is below what was tested, by labels")
     for piece in (
         "the newest 1,000, 2023-11-15 04:13 UTC", "7,000 kept, 300 of them with labels, 1,000 since",
-        "alarm: on since 2023-11-15 06:16 UTC", "without labels: accuracy 0.780 (95% interval 0.760 to 0.800)",
-        "tested 0.910 (0.890 to 0.930)", "change: the input's length; it began at once at 2023-11-15 00:43 UTC",
+        "alarm: on since 2023-11-15 06:16 UTC", "without labels: accuracy 0.780 (95% interval 0.760 to",
+        "tested 0.910 (0.890 to 0.930)", "change: the input's length; it began at once at 2023-11-15 00:43",
         "class cat: 0.20 of the test rows, 0.35 now", "where it falls the most: long inputs",
         "from 0.920 to 0.700", "r7: cat (0.55), What is cat?", "note: Class shares cannot",
     ):  # fmt: skip
