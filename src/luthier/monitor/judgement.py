@@ -1,7 +1,7 @@
 """What monitoring compares and what it says: the reference of a model, the requests kept, and a judgement.
 
-Plain data. How a judgement is come to lives in `luthier.monitor.judge`, how references and requests are stored
-elsewhere.
+Plain data. How a judgement is come to lives in `luthier.monitor.judge`, how references and requests are
+stored elsewhere.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from luthier.evaluate.intervals import UNKNOWN, Interval
 Kind = Literal["class", "multi", "tags", "number"]
 """A task's `target_kind`."""
 Length = Literal["short", "long"]
+Of = Literal["classes", "confidence", "output", "outputs", "features", "statistic"]
 
 
 @dataclass(frozen=True)
@@ -108,18 +109,22 @@ class Requests:
     def __len__(self) -> int:
         return len(self.times)
 
+    def at(self, rows: np.ndarray) -> Requests:
+        """Those at the given positions."""
+        table = isinstance(self.outputs, np.ndarray)
+        return Requests(
+            [self.ids[i] for i in rows.tolist()],
+            self.times[rows],
+            self.outputs[rows] if table else [self.outputs[i] for i in rows.tolist()],
+            None if self.features is None else self.features[rows],
+            {name: values[rows] for name, values in self.statistics.items()},
+            None if self.outcomes is None else self.outcomes[rows],
+            None if self.truths is None else self.truths[rows],
+        )
+
     def newest(self, count: int) -> Requests:
         """The last ``count`` of them."""
-        at = slice(max(0, len(self) - count), None)
-        return Requests(
-            self.ids[at],
-            self.times[at],
-            self.outputs[at],
-            None if self.features is None else self.features[at],
-            {name: values[at] for name, values in self.statistics.items()},
-            None if self.outcomes is None else self.outcomes[at],
-            None if self.truths is None else self.truths[at],
-        )
+        return self.at(np.arange(max(0, len(self) - count), len(self)))
 
 
 @dataclass
@@ -127,7 +132,8 @@ class Drift:
     """One comparison of requests with the reference.
 
     Attributes:
-        of: What was compared: ``classes``, ``confidence``, ``output``, ``features``, or ``statistic``.
+        of: What was compared: ``classes`` that were answered, ``confidence``, one ``output``, the
+            ``features`` together (``outputs`` where features are not known), or one ``statistic`` of inputs.
         name: Which output or statistic; empty where there is but one.
         length: Which window: ``short`` or ``long``.
         n: Requests compared.
@@ -139,7 +145,7 @@ class Drift:
         drifted: Whether it counts as a change, at what this look may spend of ``alpha``.
     """
 
-    of: Literal["classes", "confidence", "output", "features", "statistic"]
+    of: Of
     name: str
     length: Length
     n: int
@@ -183,6 +189,7 @@ class Estimate:
         drop_low: Lower end of the one-sided interval of the drop, at what this look may spend.
         n: Requests it is made from.
         method: How, in a few words.
+        drop_high: Upper end of the interval of the drop; infinite for an estimate, which cannot deny harm.
     """
 
     metric: Literal["accuracy", "absolute error"]
@@ -194,6 +201,7 @@ class Estimate:
     drop_low: float
     n: int
     method: str
+    drop_high: float = math.inf
 
 
 @dataclass
