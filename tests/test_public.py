@@ -19,7 +19,8 @@ LOADED = f"import sys; print(*[name for name in {HEAVY} if name in sys.modules])
 def test_the_public_names_are_exactly_these():
     assert luthier.__all__ == [
         "FineTunedClassifier", "FineTunedRegressor", "LuthierError", "Recipe", "Result", "Settings", "Space",
-        "__version__", "export", "load", "resume", "tune", "verify",
+        "__version__", "deploy_model", "deployments", "export", "load", "promote", "resume", "rollback",
+        "tune", "verify",
     ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from luthier.estimators.regressor import FineTunedRegressor
     from luthier.recipe import Recipe
     from luthier.run.api import export, load, resume, tune, verify
+    from luthier.run.deployments import deploy_model, deployments, promote, rollback
     from luthier.run.result import Result
     from luthier.run.settings import Settings
     from luthier.space import Space
@@ -19,7 +20,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FineTunedClassifier", "FineTunedRegressor", "LuthierError", "Recipe", "Result", "Settings", "Space",
-    "__version__", "export", "load", "resume", "tune", "verify",
+    "__version__", "deploy_model", "deployments", "export", "load", "promote", "resume", "rollback", "tune",
+    "verify",
 ]  # fmt: skip
 
 _HOME = {
@@ -30,9 +32,13 @@ _HOME = {
     "Result": "luthier.run.result",
     "Settings": "luthier.run.settings",
     "Space": "luthier.space",
+    "deploy_model": "luthier.run.deployments",
+    "deployments": "luthier.run.deployments",
     "export": "luthier.run.api",
     "load": "luthier.run.api",
+    "promote": "luthier.run.deployments",
     "resume": "luthier.run.api",
+    "rollback": "luthier.run.deployments",
     "tune": "luthier.run.api",
     "verify": "luthier.run.api",
 }

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from luthier.deploy.opening import Proof
+from luthier.deploy.state import Role
+from luthier.deploy.versions import Candidate, Deployment
 from luthier.errors import DataError, ModelError, RunError, SettingError
 from luthier.monitor import reference
 from luthier.monitor.history import Alarm, History
@@ -81,26 +84,28 @@ def test_what_cannot_be_watched_is_said(run, tmp_path, monkeypatch) -> None:
 
 def test_a_deployment_is_watched_by_its_version_in_charge(run, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    proof = Proof("model", "text-classification", CLASSES)
+    for number, kept in ((1, None), (2, run / "reference")):
+        model = tmp_path / f"model{number}"
+        model.mkdir()
+        (model / "weights").write_text(str(number))
+        found = Candidate(model, "a test", reference=kept)
+        Deployment("zoo").add(found, lambda place: proof, role=Role("full"), force=True)
     home = tmp_path / "deployments" / "zoo"
-    for number in ("1", "2"):
-        (home / "versions" / number).mkdir(parents=True)
-    (run / "reference").rename(home / "versions" / "2" / "reference")
-    (home / "state.json").write_text(json.dumps({"full": 2}))
-    (run / RECORDS).rename(home / RECORDS)
     record(home, 30, first=500, version="2")
     record(home, 30, first=600, version="1")
     place = locate("zoo")
-    assert (place.version, place.url) == ("2", str(Path("deployments") / "zoo" / RECORDS))
+    assert (place.version, Path(place.url).resolve()) == ("2", (home / RECORDS).resolve())
     with opened(place) as watched:
-        assert watched.version == "2"
+        assert watched.version == "2", "the one in charge, though another was seen last"
     monkeypatch.setenv("LUTHIER_REGISTRY", str(tmp_path / "other"))
-    with pytest.raises(SettingError):
+    with pytest.raises(SettingError, match="neither a folder"):
         locate("zoo")
     assert locate("zoo", registry=str(home.parent)).version == "2"
-    (home / "state.json").write_text(json.dumps({"full": 1}))
+    Deployment("zoo", home.parent).rollback()
     with pytest.raises(RunError, match=r"Version 1 of 'zoo' has no reference"):
         locate("zoo", registry=str(home.parent))
-    with pytest.raises(SettingError):
+    with pytest.raises(SettingError, match="neither a folder"):
         locate("../zoo", registry=str(home))
 
 

@@ -13,6 +13,8 @@ from typer.core import TyperGroup
 import luthier
 from luthier.cli import (
     check,
+    deploy,
+    deployments,
     evaluate,
     export,
     labels,
@@ -20,7 +22,9 @@ from luthier.cli import (
     monitor,
     predict,
     prior,
+    promote,
     resume,
+    rollback,
     runs,
     schema,
     serve,
@@ -83,21 +87,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    tune,
-    predict,
-    evaluate,
-    export,
-    verify,
-    serve,
-    monitor,
-    labels,
-    runs,
-    show,
-    resume,
-    models,
-    check,
-    schema,
-):
+    tune, predict, evaluate, export, verify, serve, monitor, labels, deploy, promote, rollback, deployments,
+    runs, show, resume, models, check, schema,
+):  # fmt: skip
     app.command(module.VERB.__name__)(module.VERB)
 app.add_typer(prior.VERBS, name="prior")
 

@@ -72,12 +72,18 @@ Url = Annotated[
         help="Records: a path or a database URL; records.sqlite in that folder if not given.",
     ),
 ]
-Registry = Annotated[
-    str | None, typer.Option("--registry", metavar="DIR", help="Folder of deployments, if not ./deployments.")
-]
 Recorded = Annotated[
     str | None, typer.Option("--model", help="Name in the records, where they are of several models.")
 ]
+Deployment = Annotated[str, typer.Argument(metavar="NAME", help="Name of a deployment.")]
+Registry = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR", help="Folder of all deployments; LUTHIER_REGISTRY or deployments, if not given."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Put it in charge though the gate says no.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

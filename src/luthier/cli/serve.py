@@ -6,9 +6,16 @@ from typing import Annotated
 
 import typer
 
+from luthier.cli import options as o
+
 
 def serve(
-    place: Annotated[str, typer.Argument(metavar="DIR", help="A run folder, a model folder or an export.")],
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR", help="A run folder, a model folder, an export, or the name of a deployment."
+        ),
+    ],
     host: Annotated[
         str, typer.Option(help="Address to listen at; others than this machine's need a token.")
     ] = "127.0.0.1",
@@ -41,6 +48,7 @@ def serve(
     ] = None,
     connections: Annotated[int, typer.Option(help="Connections at a time at most, a worker.")] = 1000,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log a line for each request.")] = False,
+    registry: o.Registry = None,
     record: Annotated[
         str | None,
         typer.Option(
@@ -60,6 +68,7 @@ def serve(
         place, host=host, port=port, token_file=token_file, allow_hosts=tuple(allow_host or ()),
         workers=workers, max_batch=max_batch, queue=queue, timeout=timeout, drain=drain, name=name,
         backend=backend, device=device, threads=threads, connections=connections, access_log=access_log,
+        registry=registry,
         record=record, keep_inputs=keep_inputs, record_share=record_share,
     )  # fmt: skip
     raise typer.Exit(run(settings))

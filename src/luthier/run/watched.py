@@ -4,22 +4,19 @@ lives in `luthier.monitor`, what is done with it in `run.monitor` and `run.label
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from luthier.deploy.versions import NAME, Deployment
 from luthier.errors import RunError, SettingError
 from luthier.monitor.records import Records
 from luthier.monitor.reference import FOLDER, Kept, read
-from luthier.run.folder import MANIFEST
 
 RECORDS = "records.sqlite"
 """The records' name in the folder of a run or deployment, unless another place is named."""
-_EXPORT, _STATE = "export.json", "state.json"
-_REGISTRY, _VARIABLE = "deployments", "LUTHIER_REGISTRY"
+_EXPORT = "export.json"
 
 
 @dataclass(frozen=True)
@@ -82,28 +79,20 @@ def locate(named: str | Path, *, url: str | None = None, registry: str | None = 
                 f"'{named}' is an export, in which no records can lie.", "Say where they are with --url."
             )
         return Place(str(named), folder / FOLDER, url or str(folder / RECORDS))
-    deployment = Path(registry or os.environ.get(_VARIABLE) or _REGISTRY) / str(named)
-    if os.sep in str(named) or not (deployment / _STATE).is_file():
+    deployment = Deployment(str(named), registry) if NAME.fullmatch(str(named)) else None
+    if deployment is None or not deployment.exists:
         raise SettingError(
             f"There is neither a folder {str(named)!r} nor a deployment of that name.",
-            f"Give a run folder (with its {MANIFEST}), or a name that luthier deployments lists.",
+            "Give a run folder, or a name that luthier deployments lists.",
         )
-    version = _in_charge(deployment)
-    reference = deployment / "versions" / version / FOLDER
+    version = deployment.state.full
+    reference = deployment.place(version) / FOLDER
     if not reference.is_dir():
         raise RunError(
             f"Version {version} of {str(named)!r} has no {FOLDER}/, which records are held against.",
             "Deploy the run folder, not its model/ alone: luthier deploy RUN --to NAME.",
         )
-    return Place(str(named), reference, url or str(deployment / RECORDS), version)
-
-
-def _in_charge(deployment: Path) -> str:
-    path = deployment / _STATE
-    try:
-        return str(int(json.loads(path.read_text(encoding="utf-8"))["full"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"'{path}' cannot be read: {error}.") from None
+    return Place(str(named), reference, url or str(deployment.folder / RECORDS), str(version))
 
 
 @contextmanager

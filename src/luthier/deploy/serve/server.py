@@ -14,6 +14,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from luthier.deploy.serve.base import Answers
@@ -23,8 +25,8 @@ from luthier.errors import MissingExtra
 
 if TYPE_CHECKING:
     from luthier.deploy.serve.metrics import Metrics
-    from luthier.monitor.observation import Recorder
-    from luthier.monitor.recorder import QueueRecorder
+    from luthier.deploy.serve.recording import Recording
+    from luthier.deploy.serve.service import Service
 
 log = logging.getLogger("luthier.serve")
 
@@ -51,7 +53,8 @@ def serve(settings: ServeSettings) -> int:
     """
     require()
     settings.check()
-    find(settings.place, settings.backend)
+    deployment = settings.deployment
+    find(settings.place if deployment is None else deployment.model(deployment.state.full), settings.backend)
     place = settings.reserve()
     try:
         if settings.workers > 1:
@@ -70,13 +73,35 @@ def require() -> None:
         raise MissingExtra(f"luthier serve ({', '.join(absent)})", "serve")
 
 
-def open_answers(settings: ServeSettings, metrics: Metrics, recorder: Recorder | None = None) -> Opened:
+def open_answers(settings: ServeSettings, metrics: Metrics, recording: Recording | None = None) -> Opened:
     """What answers, by the settings; not yet loaded.
 
     Args:
         settings: Checked.
         metrics: Are told how it goes.
-        recorder: Of observations; closed by the caller.
+        recording: Of observations; closed by the caller.
+
+    Raises:
+        LuthierError: There is nothing at the place that could be served.
+    """
+    deployment = settings.deployment
+    if deployment is None:
+        return open_version(settings, metrics, recording, settings.place, "1")
+    from luthier.deploy.serve.rollout import Rollout
+    from luthier.deploy.serve.rollout_metrics import RolloutMeter
+
+    answers = Rollout(
+        deployment, partial(open_version, settings, metrics, recording), meter=RolloutMeter(metrics),
+        alarms=None if recording is None else recording.alarms,
+    )  # fmt: skip
+    metrics.add(answers.gauges)
+    return answers
+
+
+def open_version(
+    settings: ServeSettings, metrics: Metrics, recording: Recording | None, place: str | Path, version: str
+) -> Service:
+    """One version of a model, by the settings; not yet loaded.
 
     Raises:
         LuthierError: There is nothing at the place that could be served.
@@ -84,8 +109,7 @@ def open_answers(settings: ServeSettings, metrics: Metrics, recorder: Recorder |
     from luthier.deploy.serve.opening import open_backend
     from luthier.deploy.serve.service import Service
 
-    candidates = find(settings.place, settings.backend)
-    version = "1"
+    candidates = find(place, settings.backend)
     return Service(
         lambda: open_backend(candidates, threads=settings.share, device=settings.device),
         name=settings.model_name,
@@ -93,28 +117,9 @@ def open_answers(settings: ServeSettings, metrics: Metrics, recorder: Recorder |
         rows=settings.max_batch,
         limit=settings.queue,
         observer=metrics.of(version),
-        recorder=recorder,
+        recorder=None if recording is None else recording.recorder,
         keep_inputs=settings.keep_inputs,
     )
-
-
-def open_recording(settings: ServeSettings, metrics: Metrics) -> QueueRecorder | None:
-    """The recorder that was asked for, with its gauges in the metrics.
-
-    Raises:
-        LuthierError: The records' URL is none, or their folder cannot be made.
-    """
-    if settings.record is None:
-        return None
-    from luthier.monitor.gauges import Gauges
-    from luthier.monitor.recorder import open_recorder
-
-    recorder = open_recorder(
-        settings.record, model=settings.model_name, keep_inputs=settings.keep_inputs,
-        share=settings.record_share,
-    )  # fmt: skip
-    metrics.add(Gauges(settings.record, settings.model_name, recorder))
-    return recorder
 
 
 def run(
@@ -152,10 +157,11 @@ async def _main(
     from luthier.deploy.serve.app import App
     from luthier.deploy.serve.guard import Guard, read_tokens
     from luthier.deploy.serve.metrics import Metrics
+    from luthier.deploy.serve.recording import open_recording
 
     metrics = Metrics()
-    recorder = open_recording(settings, metrics)
-    answers = open_answers(settings, metrics, recorder)
+    recording = None if settings.record is None else open_recording(settings, metrics)
+    answers = open_answers(settings, metrics, recording)
     tokens = read_tokens(settings.token_file) if settings.token_file else ()
     guard = Guard(tokens, {*settings.allow_hosts, settings.host})
     app = App(answers, guard=guard, metrics=metrics, timeout=settings.timeout, log_access=settings.access_log)
@@ -180,8 +186,8 @@ async def _main(
         stopping.cancel()
         server.stop()
         await asyncio.gather(*serving, return_exceptions=True)
-        if recorder is not None:
-            await asyncio.to_thread(recorder.close)
+        if recording is not None:
+            await asyncio.to_thread(recording.close)
     return 0
 
 

@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from luthier.deploy.versions import NAME, Deployment
 from luthier.errors import SettingError
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -24,7 +25,7 @@ class ServeSettings:
     """Settings of ``luthier serve``. Plain values, which travel to worker processes.
 
     Attributes:
-        place: A run folder, a model folder or an export.
+        place: A run folder, a model folder, an export, or the name of a deployment.
         host: Address to listen at.
         port: Port; 0 takes a free one.
         token_file: File with the tokens that open, one a line.
@@ -40,6 +41,8 @@ class ServeSettings:
         threads: CPU threads a worker; None: its share of the usable cores.
         connections: At a time, in each worker.
         access_log: Whether each request becomes a line.
+        registry: Folder of deployments, of which ``place`` names one; None: it does so only where it is no
+            folder.
         record: Path or URL of the records that observations are written to; None: none are.
         keep_inputs: Whether the inputs are recorded, too.
         record_share: Of requests that are recorded.
@@ -64,6 +67,21 @@ class ServeSettings:
     record: str | None = None
     keep_inputs: bool = False
     record_share: float = 1.0
+    registry: str | None = None
+
+    @property
+    def deployment(self) -> Deployment | None:
+        """The deployment that is served; None where it is a folder's model.
+
+        Raises:
+            SettingError: ``place`` cannot be a deployment's name, and a registry was given.
+        """
+        if self.registry is not None:
+            return Deployment(self.place, self.registry)
+        if not NAME.fullmatch(self.place) or Path(self.place).exists():
+            return None
+        found = Deployment(self.place)
+        return found if found.exists else None
 
     def check(self) -> None:
         """Raises SettingError where a value is not what its setting expects."""
@@ -111,6 +129,8 @@ class ServeSettings:
         """As clients name the model."""
         if self.name is not None:
             return self.name
+        if (deployment := self.deployment) is not None:
+            return deployment.name
         folder = Path(self.place).resolve()
         plain = folder.parent.name if folder.name == "model" else folder.name
         return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.")[:64] or "model"
