@@ -45,6 +45,7 @@ def same(one, other) -> None:
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_models_reference_is_written_and_read(kind, tmp_path) -> None:
+    (tmp_path / "made").mkdir()
     finished = finish(tmp_path / "made", *TASKS[kind])
     predictor = Predictor.load(finished.folder, "cpu")
     frame, task = finished.frame, finished.task
@@ -83,6 +84,7 @@ def test_what_serving_measures_is_what_the_reference_holds(tmp_path) -> None:
     from luthier.deploy.serve.opening import find, open_backend
 
     for kind in ("class", "tags", "picture"):
+        (tmp_path / kind).mkdir()
         finished = finish(tmp_path / kind, *TASKS[kind])
         frame, task = finished.frame.head(6), finished.task
         saved = Predictor.load(finished.folder, "cpu").saved
