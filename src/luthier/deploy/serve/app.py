@@ -232,7 +232,7 @@ class App:
             said = {"loading": "The model is being loaded.", "draining": "The server is about to stop."}
             raise Refused(503, state, said.get(state, "The model could not be loaded."), 1.0)
 
-    # -- telling -----------------------------------------------------------------------------------------------
+    # -- telling ---------------------------------------------------------------------------------------------
 
     async def _live(self, exchange: Exchange) -> Response:
         return answer({"live": True})

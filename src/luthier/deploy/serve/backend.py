@@ -1,4 +1,4 @@
-"""`Backend`: a loaded model as a server uses it: encodes inputs one by one, computes batches of them, decodes.
+"""`Backend`: a loaded model as a server uses it: encodes inputs, computes batches of them, decodes.
 
 What a folder holds and which backend is the faster lives in `opening`; when what is computed, in `batcher`.
 """
@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from luthier.deploy.serve.base import Refused
+from luthier.deploy.serve.guard import is_text
 from luthier.errors import LuthierError
 from luthier.models.processor import Processor, TextProcessor
 from luthier.monitor import statistics
@@ -263,34 +264,26 @@ def _large(what: str, limit: int, status: int = 422) -> Refused:
     return Refused(status, "too_large", f"The input has more than {limit:,} {what}, which is the limit here.")
 
 
-def _is_text(text: str) -> bool:
-    """Whether a string has no half of a surrogate pair, which no encoding can say."""
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False
-
-
 def _check_text(given: Any, characters: int) -> Refused | None:
     if not isinstance(given, str):
         return _wrong("text", given)
     if len(given) > characters:
         return _large("characters", characters)
-    if not _is_text(given):
+    if not is_text(given):
         return Refused(422, "input", "The text holds half of a surrogate pair, which is no character.")
     return None
 
 
 def _check_words(given: Any, limits: Limits) -> Refused | None:
-    if not isinstance(given, list | tuple) or not all(isinstance(word, str) for word in given):
-        return _wrong("tokens", given) if not isinstance(given, list) else Refused(
-            422, "input", f"The input is a list with something else than strings; expected {EXPECTED['tokens']}."
-        )  # fmt: skip
+    if not isinstance(given, list | tuple):
+        return _wrong("tokens", given)
+    if not all(isinstance(word, str) for word in given):
+        return Refused(422, "input", "The list has something else than strings; expected a list of words.")
     if len(given) > limits.words:
         return _large("words", limits.words)
     if sum(map(len, given)) > limits.characters:
         return _large("characters", limits.characters)
-    if not all(map(_is_text, given)):
+    if not all(map(is_text, given)):
         return Refused(422, "input", "A word holds half of a surrogate pair, which is no character.")
     return None
 
