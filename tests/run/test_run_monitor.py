@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from luthier.cli.main import app
 from luthier.deploy.opening import Proof
 from luthier.deploy.state import Role
 from luthier.deploy.versions import Candidate, Deployment
@@ -190,6 +192,23 @@ def test_wrong_answers_raise_the_alarm_once_and_right_ones_end_it(run, monkeypat
     assert [one["event"] for one in told] == ["alarm", "alarm_ended"]
     assert told[0]["alarm"] == "harm" and told[0]["name"] == str(run) and "input" not in json.dumps(told[0])
     assert set(told[0]) >= {"version", "time", "requests", "estimate", "explanation", "by"}
+
+
+def test_the_exit_code_says_whether_the_alarm_is_on(run) -> None:
+    command = ["monitor", str(run), "--window", "200"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0 and done.stdout.startswith("no harm: accuracy")
+    wrong = {one: next(name for name in CLASSES if name != said) for one, said in answers(run).items()}
+    table = run.parent / "labels.csv"
+    pd.DataFrame({"id": list(wrong), "label": list(wrong.values())}).to_csv(table, index=False)
+    done = CliRunner().invoke(app, ["labels", str(run), str(table)])
+    assert done.exit_code == 0 and done.stdout == "400 new, 0 replaced, 0 as before\n"
+    record(run, 1, first=450)
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 3 and done.stdout.startswith("HARM: accuracy 0.0"), done.stdout
+    assert "alarm: on since" in done.stdout
+    done = CliRunner().invoke(app, [*command, "--every", "0"])
+    assert done.exit_code == 2
 
 
 def test_the_examples_behind_a_change_have_their_inputs(run) -> None:

@@ -22,7 +22,9 @@ def labels(
     model: o.Recorded = None,
     as_json: o.AsJson = False,
 ) -> None:
-    """Give recorded requests their true answers; what is sent again replaces what was there."""
+    """Give recorded requests their true answers.
+
+    What is sent again replaces what was there."""
     from luthier.cli.output import print_json
     from luthier.run.labels import label
 

@@ -36,7 +36,9 @@ def monitor(
         typer.Option(metavar="URL", help="Told, by POST of JSON, when an alarm begins and when it ends."),
     ] = None,
 ) -> None:
-    """Look whether requests have changed and whether that hurts; exit code 3 while the harm alarm is on."""
+    """Look whether requests have changed, and whether that hurts.
+
+    The exit code is 3 while the harm alarm is on."""
     from pathlib import Path
 
     from luthier.cli.output import print_json

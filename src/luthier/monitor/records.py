@@ -18,7 +18,7 @@ from luthier.errors import RunError, SettingError
 from luthier.monitor.observation import Observation
 from luthier.monitor.opened import Opened
 from luthier.monitor.packing import pack, pack_input, pack_output, unpack, unpack_input
-from luthier.monitor.tables import LABELS, OBSERVATIONS
+from luthier.monitor.tables import LABELS, LONGEST_ID, OBSERVATIONS
 
 STEP = 1000
 """Rows that are deleted in one transaction: writers wait no longer than for that."""
@@ -60,7 +60,7 @@ def row_of(model: str, one: Observation, *, keep_input: bool) -> Row:
     statistics = {str(name): float(value) for name, value in one.statistics.items()}
     return {
         "model": _storable(model)[:200],
-        "id": _storable(one.id)[:200],
+        "id": _storable(one.id)[:LONGEST_ID],
         "time": float(one.time),
         "version": _storable(one.version)[:200],
         "predicted": _storable(said) if isinstance(said, str) else None,

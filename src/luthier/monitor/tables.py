@@ -33,6 +33,9 @@ _HINTS = {
 SCHEMA = Schema(REVISION, VERSION_TABLE, Path(__file__).parent / "migrations", _HINTS)
 
 
+LONGEST_ID = 300
+"""Characters of an observation's id: more than a server gives one."""
+
 METADATA = MetaData(
     # Constraints are named, so that a later migration can change them on any database.
     naming_convention={
@@ -49,7 +52,7 @@ OBSERVATIONS = Table(
     METADATA,
     Column("number", _NUMBER, primary_key=True),
     Column("model", String(200), nullable=False),
-    Column("id", String(200), nullable=False),
+    Column("id", String(LONGEST_ID), nullable=False),
     Column("time", Double, nullable=False),
     Column("version", String(200), nullable=False),
     Column("predicted", Text),
@@ -69,7 +72,7 @@ LABELS = Table(
     "monitor_labels",
     METADATA,
     Column("model", String(200), primary_key=True),
-    Column("id", String(200), primary_key=True),
+    Column("id", String(LONGEST_ID), primary_key=True),
     Column("label", Text, nullable=False),
     Column("time", Double, nullable=False),
 )

@@ -16,7 +16,7 @@ CREATE TABLE monitor_alarms (
 );
 CREATE TABLE monitor_labels (
 	model VARCHAR(200) NOT NULL, 
-	id VARCHAR(200) NOT NULL, 
+	id VARCHAR(300) NOT NULL, 
 	label TEXT NOT NULL, 
 	time DOUBLE NOT NULL, 
 	CONSTRAINT pk_monitor_labels PRIMARY KEY (model, id)
@@ -34,7 +34,7 @@ CREATE TABLE monitor_looks (
 CREATE TABLE monitor_observations (
 	number INTEGER NOT NULL, 
 	model VARCHAR(200) NOT NULL, 
-	id VARCHAR(200) NOT NULL, 
+	id VARCHAR(300) NOT NULL, 
 	time DOUBLE NOT NULL, 
 	version VARCHAR(200) NOT NULL, 
 	predicted TEXT, 

@@ -15,7 +15,7 @@ def upgrade() -> None:
         "monitor_observations",
         sa.Column("number", NUMBER, nullable=False),
         sa.Column("model", sa.String(200), nullable=False),
-        sa.Column("id", sa.String(200), nullable=False),
+        sa.Column("id", sa.String(300), nullable=False),
         sa.Column("time", sa.Double(), nullable=False),
         sa.Column("version", sa.String(200), nullable=False),
         sa.Column("predicted", sa.Text(), nullable=True),
@@ -32,7 +32,7 @@ def upgrade() -> None:
     op.create_table(
         "monitor_labels",
         sa.Column("model", sa.String(200), nullable=False),
-        sa.Column("id", sa.String(200), nullable=False),
+        sa.Column("id", sa.String(300), nullable=False),
         sa.Column("label", sa.Text(), nullable=False),
         sa.Column("time", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("model", "id", name="pk_monitor_labels"),
