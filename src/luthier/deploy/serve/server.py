@@ -26,6 +26,7 @@ from luthier.errors import MissingExtra
 
 if TYPE_CHECKING:
     from luthier.deploy.serve.metrics import Metrics
+    from luthier.deploy.serve.recording import Recording
     from luthier.deploy.serve.service import Service
 
 log = logging.getLogger("luthier.serve")
@@ -76,27 +77,38 @@ def require() -> None:
         raise MissingExtra(f"luthier serve ({', '.join(absent)})", "serve")
 
 
-def open_answers(settings: ServeSettings, metrics: Metrics) -> Opened:
+def open_answers(settings: ServeSettings, metrics: Metrics, recording: Recording | None = None) -> Opened:
     """What answers, by the settings; not yet loaded.
+
+    Args:
+        settings: Checked.
+        metrics: Are told how it goes.
+        recording: Of observations; closed by the caller.
 
     Raises:
         LuthierError: There is nothing at the place that could be served.
     """
     deployment = settings.deployment
     if deployment is None:
-        return open_version(settings, metrics, settings.place, "1")
+        return open_version(settings, metrics, recording, settings.place, "1")
     from luthier.deploy.serve.probation import Limits, RolloutSettings
     from luthier.deploy.serve.rollout import Rollout
     from luthier.deploy.serve.rollout_metrics import RolloutMeter
 
-    limits = RolloutSettings(limits=Limits(seconds=settings.probation))
-    opening = partial(open_version, settings, metrics)
-    answers = Rollout(deployment, opening, settings=limits, meter=RolloutMeter(metrics))
+    answers = Rollout(
+        deployment,
+        partial(open_version, settings, metrics, recording),
+        settings=RolloutSettings(limits=Limits(seconds=settings.probation)),
+        meter=RolloutMeter(metrics),
+        alarms=None if recording is None else recording.alarms,
+    )
     metrics.add(answers.gauges)
     return answers
 
 
-def open_version(settings: ServeSettings, metrics: Metrics, place: str | Path, version: str) -> Service:
+def open_version(
+    settings: ServeSettings, metrics: Metrics, recording: Recording | None, place: str | Path, version: str
+) -> Service:
     """One version of a model, by the settings; not yet loaded.
 
     Raises:
@@ -113,6 +125,8 @@ def open_version(settings: ServeSettings, metrics: Metrics, place: str | Path, v
         rows=settings.max_batch,
         limit=settings.queue,
         observer=metrics.of(version),
+        recorder=None if recording is None else recording.recorder,
+        keep_inputs=settings.keep_inputs,
     )
 
 
@@ -153,9 +167,11 @@ async def _main(
     from luthier.deploy.serve.app import App
     from luthier.deploy.serve.guard import Guard, read_tokens
     from luthier.deploy.serve.metrics import Metrics
+    from luthier.deploy.serve.recording import open_recording
 
     metrics = Metrics()
-    answers = open_answers(settings, metrics)
+    recording = None if settings.record is None else open_recording(settings, metrics)
+    answers = open_answers(settings, metrics, recording)
     tokens = read_tokens(settings.token_file) if settings.token_file else ()
     guard = Guard(tokens, {*settings.allow_hosts, settings.host})
     app = App(answers, guard=guard, metrics=metrics, timeout=settings.timeout, log_access=settings.access_log)
@@ -180,6 +196,8 @@ async def _main(
         stopping.cancel()
         server.stop()
         await asyncio.gather(*serving, return_exceptions=True)
+        if recording is not None:
+            await asyncio.to_thread(recording.close)
     return 0
 
 
@@ -278,6 +296,7 @@ def log_to_stderr() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for name, level in (
         ("luthier.serve", logging.INFO),
+        ("luthier.monitor", logging.INFO),
         ("luthier.access", logging.INFO),
         ("uvicorn", logging.CRITICAL),
     ):
