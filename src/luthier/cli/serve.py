@@ -49,6 +49,10 @@ def serve(
     connections: Annotated[int, typer.Option(help="Connections at a time at most, a worker.")] = 1000,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log a line for each request.")] = False,
     registry: o.Registry = None,
+    probation: Annotated[
+        float,
+        typer.Option(help="Seconds in which the server takes a new version back if it fails or is slow."),
+    ] = 600.0,
     record: Annotated[
         str | None,
         typer.Option(
@@ -68,7 +72,7 @@ def serve(
         place, host=host, port=port, token_file=token_file, allow_hosts=tuple(allow_host or ()),
         workers=workers, max_batch=max_batch, queue=queue, timeout=timeout, drain=drain, name=name,
         backend=backend, device=device, threads=threads, connections=connections, access_log=access_log,
-        registry=registry,
+        registry=registry, probation=probation,
         record=record, keep_inputs=keep_inputs, record_share=record_share,
     )  # fmt: skip
     raise typer.Exit(run(settings))

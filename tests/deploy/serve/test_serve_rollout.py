@@ -19,7 +19,7 @@ from luthier.deploy.serve.probation import Limits
 from luthier.deploy.serve.rollout import Rollout
 from luthier.deploy.state import Role
 from luthier.deploy.versions import Deployment
-from luthier.errors import ModelError, RunError
+from luthier.errors import MissingExtra, ModelError, RunError, SettingError
 
 FULL, SHADOW = Role("full"), Role("shadow")
 
@@ -157,7 +157,7 @@ def test_the_version_before_stays_loaded_as_long_as_the_probation_lasts(world: W
         assert world.loaded == [1, 2]
         await until(lambda: world.loaded == [2])
 
-    during(world.rollout(limits=Limits(seconds=0.5)), work)
+    during(world.rollout(limits=Limits(seconds=2.0)), work)
 
 
 def test_a_version_that_loads_for_long_holds_up_nothing(world: World) -> None:
@@ -228,6 +228,27 @@ def test_where_nothing_loads_the_server_says_why_and_the_state_stays(world: Worl
     with pytest.raises(ModelError, match="Version 1 of 'reviews' cannot be loaded"):
         asyncio.run(rollout.ready())
     assert rollout.state == "failed" and world.deployment.state == before
+
+
+def test_what_the_server_lacks_is_no_fault_of_the_versions(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.deployment.promote(2, FULL)
+    world.behaviours[2].broken = MissingExtra("The format onnx", "export")
+    before = world.deployment.state
+    with pytest.raises(MissingExtra):
+        asyncio.run(world.rollout().ready())
+    assert world.deployment.state == before
+    world.behaviours[3].broken = SettingError("no backend of that name")
+
+    async def work(rollout: Rollout) -> None:
+        world.deployment.promote(3, Role("canary", 50))
+        await until(lambda: "cannot be loaded here: no backend" in caplog.text)
+        assert world.deployment.state.canary is not None and len(world.services[3]) == 1
+
+    world.behaviours[2].broken = None
+    with caplog.at_level(logging.ERROR, "luthier.serve"):
+        during(world.rollout(), work)
 
 
 def test_going_back_to_a_version_that_no_longer_loads_leaves_what_runs(world: World) -> None:

@@ -45,6 +45,7 @@ class Held:
     Attributes:
         counts: Since it got its role; see `begin`.
         charge: The role that it was counted in last, and since when.
+        began: `time.monotonic` seconds at which it got that role.
         requests: Since it was loaded.
         errors: The same.
         former: Counts of the version that it relieved; None where it relieved none here.
@@ -57,6 +58,7 @@ class Held:
         self.number, self.answers = number, answers
         self.counts, self.former = Counts(), None
         self.charge: tuple[str, str] = ("", "")
+        self.began = time.monotonic()
         self.excused = False
         self.requests = self.errors = 0
         self._meter = meter
@@ -69,16 +71,18 @@ class Held:
         """Whether a request is being answered."""
         return self._open > 0
 
-    def begin(self, charge: tuple[str, str], former: Counts | None) -> None:
+    def begin(self, charge: tuple[str, str], former: Counts | None, ago: float = 0.0) -> None:
         """Counts anew where it has got another role.
 
         Args:
             charge: The role, and since when.
             former: Counts of the version that it relieves.
+            ago: Seconds since it got the role.
         """
         if charge != self.charge:
             self.charge, self.former = charge, former
             self.counts, self.excused = Counts(), False
+            self.began = time.monotonic() - ago
 
     async def answer(
         self, inputs: Sequence[Any], request: str, deadline: float | None

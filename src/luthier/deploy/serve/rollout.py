@@ -12,43 +12,28 @@ import datetime
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from luthier.deploy.counted import Counted
 from luthier.deploy.serve.base import Answer, Refused, State
-from luthier.deploy.serve.held import Held, Loadable, Meter, drawn
+from luthier.deploy.serve.held import Held, Loadable, Meter
 from luthier.deploy.serve.probation import NewAlarms, RolloutSettings, judge
+from luthier.deploy.serve.roles import Roles
 from luthier.deploy.serve.shadow import Shadow
 from luthier.deploy.serve.target import Charge, Target, charge_of
 from luthier.deploy.versions import Deployment
-from luthier.errors import LuthierError, MissingExtra, ModelError
+from luthier.errors import LuthierError, MissingExtra, ModelError, SettingError
 
 log = logging.getLogger("luthier.serve")
 
+NOT_ITS_FAULT = (MissingExtra, SettingError)
+"""What this server lacks or was told wrongly says nothing of a version."""
 WRITE = 5.0
 """Seconds between two writings of what was counted."""
 
 Open = Callable[[Path, str], Loadable]
 """From a model folder and the name of its version to answers that are not yet loaded."""
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Who answers what at present; replaced as a whole.
-
-    Attributes:
-        full: In full charge.
-        canary: Answers a share, or None.
-        percent: The share.
-        shadow: Is asked in the background, or None.
-    """
-
-    full: Held
-    canary: Held | None = None
-    percent: float = 0.0
-    shadow: Held | None = None
 
 
 class Rollout:
@@ -82,6 +67,7 @@ class Rollout:
         self._target = Target(deployment)
         self._given_up: dict[int, int] = {}
         self._bringing: asyncio.Task[None] | None = None
+        self._coming = 0
         self._held: dict[int, Held] = {}
         self._gone: dict[int, tuple[int, int]] = {}
         self._roles: Roles | None = None
@@ -118,7 +104,7 @@ class Rollout:
             number = self._target.wanted.full
             try:
                 self._held[number] = await self._load(number)
-            except MissingExtra:
+            except NOT_ITS_FAULT:
                 self._status = "failed"
                 raise
             except Exception as error:
@@ -148,7 +134,7 @@ class Rollout:
         if self._status != "ready" or roles is None:
             said = {"loading": "The model is being loaded.", "draining": "The server is about to stop."}
             raise Refused(503, self._status, said.get(self._status, "No version could be loaded."), 1.0)
-        chosen = self._choose(roles, request, version)
+        chosen = roles.choose(self.name, request, version)
         found, seconds = await chosen.answer(inputs, request, deadline)
         if self._shadow is not None and chosen is roles.full and self._shadow[0] != chosen.number:
             self._shadow[1].offer(inputs, request, found, seconds)
@@ -164,30 +150,13 @@ class Rollout:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._shadow is not None:
             await self._shadow[1].close()
+        # Versions that have failed are told to others before this server is gone.
+        await self._target.write()
         await self._write_counts()
         held, self._held = list(self._held.values()), {}
         await asyncio.gather(*(one.close() for one in held), *self._leaving, return_exceptions=True)
 
     # -- who answers ------------------------------------------------------------------------
-
-    def _choose(self, roles: Roles, request: str, version: str | None) -> Held:
-        if version is not None:
-            for number in self._asked_for():
-                if str(number) == version:
-                    return self._held[number]
-            there = ", ".join(map(str, sorted(self._asked_for())))
-            raise Refused(404, "no_version", f"There is no such version here; there is {there}.")
-        canary = roles.canary
-        if canary is not None and drawn(self.name, canary.number, request, roles.percent):
-            return canary
-        return roles.full
-
-    def _asked_for(self) -> list[int]:
-        """Versions that may be asked by name: those in charge, and the shadow."""
-        roles = self._roles
-        if roles is None:
-            return []
-        return [held.number for held in (roles.full, roles.canary, roles.shadow) if held is not None]
 
     def _assume(self) -> None:
         """Gives roles to the versions that are loaded, as the state has it, and lets the others go."""
@@ -199,17 +168,19 @@ class Rollout:
         canary = None if state.canary is None else self._held.get(state.canary.version)
         shadow = None if state.shadow is None else self._held.get(state.shadow)
         if full.number == state.full:
-            full.begin(("full", state.since), relieved.counts.copy() if relieved else None)
+            # Where the server has just started, the probation goes on; otherwise it begins now, however long
+            # loading took.
+            ago = _ago(state.since) if before is None else 0.0
+            full.begin(("full", state.since), relieved.counts.copy() if relieved else None, ago)
         if canary is not None and state.canary is not None:
             canary.begin(("canary", state.canary.since), None)
         self._roles = Roles(full, canary, state.canary.percent if state.canary else 0.0, shadow)
-        there = [str(number) for number in sorted(self._asked_for())]
-        self._about = {**full.answers.metadata, "name": self.name, "versions": there}
+        self._about = {**full.answers.metadata, "name": self.name, "versions": list(self._roles.here)}
         if relieved is not None:
             log.info("%s: version %d is in full charge, after %d", self.name, full.number, relieved.number)
         self._set_shadow(shadow)
         # As long as there may be a way back, it takes no time: the version before stays loaded.
-        kept = {full.number, state.full, *self._asked_for()}
+        kept = {state.full, *(held.number for held in self._roles.here.values())}
         kept |= state.in_use if self._on_probation(full) else set()
         for number in [number for number in self._held if number not in kept]:
             self._background(self._let_go(self._held.pop(number)))
@@ -222,8 +193,7 @@ class Rollout:
             self._shadow = (shadow.number, Shadow(shadow.answers, self._busy))
 
     def _busy(self) -> bool:
-        roles = self._roles
-        return roles is not None and (roles.full.busy or (roles.canary is not None and roles.canary.busy))
+        return self._roles is not None and self._roles.busy
 
     async def _let_go(self, held: Held) -> None:
         log.info("%s: version %d answers what it accepted and ends", self.name, held.number)
@@ -237,10 +207,7 @@ class Rollout:
         task.add_done_callback(self._leaving.discard)
 
     def _on_probation(self, held: Held) -> bool:
-        role, since = held.charge
-        if role == "canary":
-            return True
-        return role == "full" and _ago(since) < self.settings.limits.seconds
+        return held.charge[0] == "canary" or time.monotonic() - held.began < self.settings.limits.seconds
 
     # -- following --------------------------------------------------------------------------
 
@@ -251,19 +218,32 @@ class Rollout:
             try:
                 if await self._target.look():
                     self._assume()
-                # Loading takes long; what is asked for meanwhile, such as going back, must not wait for it.
-                if self._missing() and (self._bringing is None or self._bringing.done()):
-                    self._bringing = asyncio.ensure_future(_logged(self._bring()))
+                self._hurry()
             # Whatever goes wrong in following, what runs goes on running.
             except Exception:
                 log.exception("%s: the deployment's state cannot be followed", self.name)
 
+    def _hurry(self) -> None:
+        """Has loaded what is asked for. Loading takes long: what is no longer wanted, or less than something
+        else, such as the version to go back to, is given up for it."""
+        missing = self._missing()
+        if self._bringing is not None and not self._bringing.done():
+            if missing[:1] == [self._coming]:
+                return
+            self._bringing.cancel()
+        if missing:
+            self._bringing = asyncio.ensure_future(_logged(self._bring()))
+
     async def _bring(self) -> None:
         """Loads what is asked for and not here, the most important first."""
         while missing := self._missing():
-            number = missing[0]
+            self._coming = number = missing[0]
             try:
                 held = await self._load(number)
+            except NOT_ITS_FAULT as error:
+                self._given_up[number] = self._target.disk.revision
+                log.error("%s: version %d cannot be loaded here: %s", self.name, number, _reason(error))
+                continue
             except Exception as error:
                 self._given_up[number] = self._target.disk.revision
                 await self._fail(number, _reason(error))
@@ -359,9 +339,7 @@ class Rollout:
         roles = self._roles
         if roles is None:
             return {}
-        found = {"version_full": float(roles.full.number), "canary_percent": roles.percent}
-        found["version_canary"] = float(roles.canary.number) if roles.canary else 0.0
-        found["version_shadow"] = float(roles.shadow.number) if roles.shadow else 0.0
+        found = roles.gauges()
         if self._shadow is not None:
             comparison = self._shadow[1].comparison
             found |= {f"shadow_{name}": float(value) for name, value in comparison.to_json().items()}

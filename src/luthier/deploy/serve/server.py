@@ -55,7 +55,10 @@ def serve(settings: ServeSettings) -> int:
     require()
     settings.check()
     deployment = settings.deployment
-    find(settings.place if deployment is None else deployment.model(deployment.state.full), settings.backend)
+    if deployment is None:
+        find(settings.place, settings.backend)
+    else:
+        _ = deployment.state
     place = settings.reserve()
     try:
         if settings.workers > 1:
@@ -88,13 +91,17 @@ def open_answers(settings: ServeSettings, metrics: Metrics, recording: Recording
     deployment = settings.deployment
     if deployment is None:
         return open_version(settings, metrics, recording, settings.place, "1")
+    from luthier.deploy.serve.probation import Limits, RolloutSettings
     from luthier.deploy.serve.rollout import Rollout
     from luthier.deploy.serve.rollout_metrics import RolloutMeter
 
     answers = Rollout(
-        deployment, partial(open_version, settings, metrics, recording), meter=RolloutMeter(metrics),
+        deployment,
+        partial(open_version, settings, metrics, recording),
+        settings=RolloutSettings(limits=Limits(seconds=settings.probation)),
+        meter=RolloutMeter(metrics),
         alarms=None if recording is None else recording.alarms,
-    )  # fmt: skip
+    )
     metrics.add(answers.gauges)
     return answers
 

@@ -43,6 +43,7 @@ class ServeSettings:
         access_log: Whether each request becomes a line.
         registry: Folder of deployments, of which ``place`` names one; None: it does so only where it is no
             folder.
+        probation: Seconds in which the server itself relieves a version that took full charge and is bad.
         record: Path or URL of the records that observations are written to; None: none are.
         keep_inputs: Whether the inputs are recorded, too.
         record_share: Of requests that are recorded.
@@ -68,6 +69,7 @@ class ServeSettings:
     keep_inputs: bool = False
     record_share: float = 1.0
     registry: str | None = None
+    probation: float = 600.0
 
     @property
     def deployment(self) -> Deployment | None:
@@ -94,6 +96,7 @@ class ServeSettings:
             ("--queue", self.queue, 1, 1_000_000),
             ("--timeout", self.timeout, 0.001, 86400),
             ("--drain", self.drain, 0, 86400),
+            ("--probation", self.probation, 0, 31 * 86400),
             ("--threads", self.threads if self.threads is not None else 1, 1, 1024),
             ("--connections", self.connections, 1, 1_000_000),
         ):
