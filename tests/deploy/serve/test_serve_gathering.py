@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.deploy.serve.gathering import choose
@@ -8,6 +8,7 @@ from luthier.deploy.serve.gathering import choose
 LENGTHS = st.lists(st.integers(1, 512), min_size=1, max_size=60)
 
 
+@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 32), st.integers(1, 4096), st.floats(0, 500))
 def test_a_batch_keeps_its_limits_and_holds_the_oldest(
     lengths: list[int], rows: int, tokens: int, spare: float
@@ -21,11 +22,13 @@ def test_a_batch_keeps_its_limits_and_holds_the_oldest(
     assert sum(longest - lengths[place] for place in chosen) <= spare
 
 
+@settings(deadline=None)
 @given(st.integers(1, 100), st.integers(1, 60), st.integers(1, 32))
 def test_inputs_of_one_length_fill_a_batch(length: int, count: int, rows: int) -> None:
     assert len(choose([length] * count, rows, 10**6, 0.0)) == min(count, rows)
 
 
+@settings(deadline=None)
 @given(LENGTHS)
 def test_everybody_gets_a_turn(lengths: list[int]) -> None:
     waiting, turns = list(enumerate(lengths)), 0
