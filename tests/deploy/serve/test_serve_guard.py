@@ -193,7 +193,8 @@ def test_token_files(tmp_path: Path, text: str, mode: int, match: str) -> None:
     "wrong",
     [
         {"host": "0.0.0.0"}, {"host": "192.168.1.5"}, {"host": "models.example"}, {"port": 70000},
-        {"workers": 0}, {"max_batch": 0}, {"queue": 0}, {"timeout": 0}, {"threads": 0}, {"name": "a/b"}, {"name": ""},
+        {"workers": 0}, {"max_batch": 0}, {"queue": 0}, {"timeout": 0}, {"threads": 0},
+        {"name": "a/b"}, {"name": ""},
         {"token_file": "/no/such/file"},
     ],
 )  # fmt: skip
