@@ -181,6 +181,8 @@ def test_metrics_parse_and_tell_times_apart(server: Live) -> None:
     answered = next(one.value for one in families["luthier_answers"].samples if one.name.endswith("_total"))
     rows = next(one.value for one in families["luthier_batch_rows"].samples if one.name.endswith("_sum"))
     assert answered == rows >= len(TEXTS)
+    assert families["luthier_open_requests"].samples[0].value == 1
+    assert families["luthier_ready"].samples[0].value == 1
     assert families["luthier_drift_share"].samples[0].value == 0.25
     labels = {
         value for family in families.values() for one in family.samples for value in one.labels.values()
