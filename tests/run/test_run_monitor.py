@@ -20,7 +20,7 @@ from luthier.monitor.history import Alarm, History
 from luthier.monitor.observation import Observation
 from luthier.monitor.records import Records, row_of
 from luthier.run.labels import Labelled, label
-from luthier.run.monitor import message, monitor, settings_of, watch
+from luthier.run.monitor import monitor, settings_of, watch
 from luthier.run.watched import RECORDS, locate, opened
 from luthier.tasks.base import Columns
 from luthier.tasks.text_classification import TextClassification
@@ -217,7 +217,42 @@ def test_the_examples_behind_a_change_have_their_inputs(run) -> None:
     assert report.looked.judgement.drifted
     assert report.examples and all(one.input.startswith("text ") for one in report.examples)
     assert all(one.answer.split()[0] in CLASSES for one in report.examples)
-    assert isinstance(message(report)["explanation"], dict)
+
+
+def test_an_alarm_that_nobody_heard_of_is_told_later(run, monkeypatch) -> None:
+    said = answers(run)
+    wrong = {one: next(name for name in CLASSES if name != answer) for one, answer in said.items()}
+    label(run, pd.DataFrame({"id": list(wrong), "label": list(wrong.values())}))
+    assert monitor(run, window=200).looked.turned == "on", "by a look without a webhook"
+    heard: list[str] = []
+    takes = [False, True]
+
+    def send(url: str, value: dict) -> bool:
+        heard.append(value["event"])
+        return takes.pop(0) if takes else True
+
+    monkeypatch.setattr("luthier.monitor.webhook.send", send)
+    for _ in range(4):
+        monitor(run, window=200, hook="https://hooks.example/x")
+    assert heard == ["alarm", "alarm"], "the first time in vain, then once"
+    label(run, pd.DataFrame({"id": list(said), "label": list(said.values())}))
+    for _ in range(2):
+        monitor(run, window=200, hook="https://hooks.example/x")
+    assert heard == ["alarm", "alarm", "alarm_ended"]
+
+
+def test_watching_outlives_records_that_are_lost_for_a_while(run, caplog) -> None:
+    good = (run / RECORDS).read_bytes()
+    reports = watch(run, every=1.0, window=200, sleep=lambda seconds: steps.pop(0)())
+    steps = [lambda: (run / RECORDS).unlink(), lambda: None, lambda: (run / RECORDS).write_bytes(good)]
+    assert next(reports).looked.recorded == 400
+    for leftover in run.glob(f"{RECORDS}-*"):
+        leftover.unlink()
+    assert next(reports).looked.recorded == 400
+    assert steps == [] and caplog.text.count("Looking is tried again") == 1
+    (run / RECORDS).unlink()
+    with pytest.raises(RunError):
+        monitor(run)
 
 
 def test_alarms_of_other_versions_are_left_out(run) -> None:

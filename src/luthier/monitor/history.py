@@ -28,7 +28,8 @@ class Alarm:
         kind: Such as ``harm``.
         began: Seconds since the epoch.
         ended: When it ended; None while it is on.
-        said: What was told, as JSON values.
+        said: The judgement that raised it, as JSON values.
+        told: What a webhook was told of it: nothing, ``began`` or ``ended``.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Alarm:
     began: float
     ended: float | None
     said: dict[str, Any]
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class History:
         query = select(ALARMS).where(ALARMS.c.model == model).order_by(ALARMS.c.number.desc()).limit(most)
         with self._opened.reading() as connection:
             return [
-                Alarm(row.number, row.version, row.kind, row.began, row.ended, json.loads(row.said))
+                Alarm(row.number, row.version, row.kind, row.began, row.ended, json.loads(row.said), row.told)
                 for row in connection.execute(query)
             ]
 
@@ -109,7 +111,7 @@ class History:
                 connection.exec_driver_sql("LOCK TABLE monitor_alarms IN EXCLUSIVE MODE")
             if connection.execute(self._on(model, version, kind)).first() is not None:
                 return False
-            values = {"model": model, "version": version, "kind": kind, "began": when}
+            values = {"model": model, "version": version, "kind": kind, "began": when, "told": ""}
             connection.execute(insert(ALARMS), [values | {"said": json.dumps(said, ensure_ascii=False)}])
         return True
 
@@ -125,6 +127,21 @@ class History:
                 return False
             ended = update(ALARMS).where(ALARMS.c.number.in_(found), ALARMS.c.ended.is_(None))
             return connection.execute(ended.values(ended=when)).rowcount > 0
+
+    def claim(self, number: int, before: str, after: str) -> bool:
+        """Keeps what a webhook is told of an alarm, before it is told.
+
+        Args:
+            number: The alarm's.
+            before: What it was told until now; see `Alarm.told`.
+            after: What it is told now; or what it was told before, where telling failed.
+
+        Returns:
+            Whether this call changed it: of several who would tell, one does.
+        """
+        own = update(ALARMS).where(ALARMS.c.number == number, ALARMS.c.told == before)
+        with self._opened.writing() as connection:
+            return connection.execute(own.values(told=after)).rowcount > 0
 
     def _on(self, model: str, version: str, kind: str) -> Select[Any]:
         own = (ALARMS.c.model == model) & (ALARMS.c.version == version) & (ALARMS.c.kind == kind)

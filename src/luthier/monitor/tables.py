@@ -101,5 +101,7 @@ ALARMS = Table(
     Column("began", Double, nullable=False),
     Column("ended", Double),
     Column("said", Text, nullable=False),
+    Column("told", String(8), nullable=False),
 )
-"""An alarm that was told of: since when, until when, and what was said, as a JSON value."""
+"""An alarm: since when, until when, and what was said, as a JSON value. ``told`` is what a webhook was told of
+it: nothing, ``began`` or ``ended``."""

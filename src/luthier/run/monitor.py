@@ -4,6 +4,7 @@ a webhook. How a look is judged lives in `luthier.monitor`.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from luthier.errors import SettingError
+from luthier.errors import RunError, SettingError
 from luthier.monitor import webhook
 from luthier.monitor.account import Account, Example, Share
-from luthier.monitor.history import History
+from luthier.monitor.history import Alarm, History
 from luthier.monitor.judge import Judge
 from luthier.monitor.judgement import Judgement, Reference, Requests, Settings
-from luthier.monitor.looking import look
+from luthier.monitor.looking import HARM, look
 from luthier.run.watched import Watched, locate, opened
+
+log = logging.getLogger(__name__)
 
 COURSE = 40
 """Windows of the course at most."""
@@ -94,20 +97,33 @@ def watch(
     Args:
         every: Seconds between two looks.
         sleep: Waits so many seconds.
+
+    Yields:
+        A report each time. After the first one, records that cannot be read are said once and tried again.
     """
     settings = settings_of(window)
     place = locate(named, url=url, registry=registry)
     if hook is not None:
         webhook.check(hook)
     judge: Judge | None = None
+    looked = lost = False
     while True:
-        with opened(place, model=model, version=version) as watched:
-            if judge is None:
-                judge = Judge(watched.kept.reference, settings)
-            report = _report(watched, judge, settings, course=course)
-        if hook is not None and report.looked.turned:
-            webhook.send(hook, message(report))
-        yield report
+        try:
+            with opened(place, model=model, version=version) as watched:
+                judge = judge or Judge(watched.kept.reference, settings)
+                report = _report(watched, judge, settings, course=course)
+                if hook is not None:
+                    tell(hook, report, History(watched.records))
+        except RunError as error:
+            if not looked:
+                raise
+            # A store that was there comes back; whoever watches is to be there then.
+            if not lost:
+                log.warning("%s Looking is tried again.", error.message)
+            lost = True
+        else:
+            looked, lost = True, False
+            yield report
         sleep(every)
         if version is None and place.version is not None:
             # Another version may have been put in charge.
@@ -115,30 +131,47 @@ def watch(
             place, judge = now, judge if now == place else None
 
 
-def message(report: Account) -> dict[str, Any]:
+def tell(hook: str, report: Account, history: History) -> None:
+    """Tells a webhook what it was not told yet of the harm alarms of a version: that one began, or ended.
+
+    An alarm that nobody could be told of is told at the next look, as long as it is on.
+
+    Args:
+        hook: The URL.
+        report: Of the look that has just been.
+        history: Where alarms are kept.
+    """
+    for alarm in report.alarms:
+        news = {"": "began", "began": "ended"}.get(alarm.told, "")
+        if alarm.kind != HARM or news != ("began" if alarm.ended is None else "ended"):
+            continue
+        if history.claim(alarm.number, alarm.told, news) and not webhook.send(hook, message(report, alarm)):
+            history.claim(alarm.number, news, alarm.told)
+
+
+def message(report: Account, alarm: Alarm) -> dict[str, Any]:
     """What a webhook is told: no inputs, which may be personal."""
     looked = report.looked
     said = looked.judgement
     best = said.counted or said.estimate
+    fields = ("metric", "value", "interval", "tested")
     return {
-        "event": "alarm" if looked.turned == "on" else "alarm_ended",
-        "alarm": "harm",
+        "event": "alarm" if alarm.ended is None else "alarm_ended",
+        "alarm": alarm.kind,
         "name": report.name,
         "model": looked.model,
         "version": looked.version,
-        "time": datetime.fromtimestamp(looked.time, UTC).isoformat(timespec="seconds"),
+        "time": _iso(looked.time),
+        "began": _iso(alarm.began),
         "by": said.harm_by,
-        "estimate": None
-        if best is None
-        else {
-            "metric": best.metric,
-            "value": best.value,
-            "interval": list(best.interval),
-            "tested": best.tested,
-        },
+        "estimate": None if best is None else {name: getattr(best, name) for name in fields},
         "requests": said.n,
         "explanation": vars(said.explanation),
     }
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _report(watched: Watched, judge: Judge, settings: Settings, *, course: bool) -> Account:

@@ -12,6 +12,7 @@ CREATE TABLE monitor_alarms (
 	began DOUBLE NOT NULL, 
 	ended DOUBLE, 
 	said TEXT NOT NULL, 
+	told VARCHAR(8) NOT NULL, 
 	CONSTRAINT pk_monitor_alarms PRIMARY KEY (number)
 );
 CREATE TABLE monitor_labels (

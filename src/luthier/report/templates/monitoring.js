@@ -13,9 +13,14 @@
     const { points, tested, metric } = data.course;
     const xs = points.map((point) => point.x);
     const ends = xs.length > 1 ? xs : [xs[0], xs[0] + 1];
+    const values = [tested.low, tested.high, ...points.flatMap((point) => [point.y, ...point.interval])].filter((end) => end !== null);
+    const room = 0.06 * (Math.max(...values) - Math.min(...values)) || 1;
     return frame({
       useUTC: true, grid: { left: 58, right: 22, top: 40, bottom: 34 }, legend: legend({ data: [metric, "tested"] }), xAxis: time(ends),
-      yAxis: axis({ type: "value", scale: true, axisLabel: { color: css("--soft"), formatter: round } }),
+      yAxis: axis({
+        type: "value", min: Math.min(...values) - room, max: Math.max(...values) + room,
+        axisLabel: { color: css("--soft"), showMinLabel: false, showMaxLabel: false, formatter: round },
+      }),
       series: [
         ...band(ends, ends.map(() => tested.low), ends.map(() => tested.high), css("--cool")),
         { type: "line", name: "tested", symbol: "none", silent: true, data: ends.map((x) => [x, tested.value]), itemStyle: { color: css("--cool") }, lineStyle: { color: css("--cool"), type: "dashed", width: 1.4 } },

@@ -57,6 +57,7 @@ def upgrade() -> None:
         sa.Column("began", sa.Double(), nullable=False),
         sa.Column("ended", sa.Double(), nullable=True),
         sa.Column("said", sa.Text(), nullable=False),
+        sa.Column("told", sa.String(8), nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_monitor_alarms"),
     )
     op.create_index("ix_monitor_alarms_model", "monitor_alarms", ["model"])
