@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from monitor_made import classifier, observations, reference
+from records_made import classifier, observations, reference
 
 from luthier.monitor.gauges import Gauges
 from luthier.monitor.history import History

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from monitor_made import START, observations
+from records_made import START, observations
 
 from luthier.errors import RunError, SettingError
 from luthier.monitor import packing
