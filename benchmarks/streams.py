@@ -72,7 +72,7 @@ class World:
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
-        self.classes = rng.normal(0, 0.125, (len(CLASSES), WIDTH))
+        self.classes = rng.normal(0, 0.15, (len(CLASSES), WIDTH))
         self.topics = rng.normal(0, 0.2, (TOPICS, WIDTH))
         self.weights = trained(self.draw(TRAINED, rng))
 

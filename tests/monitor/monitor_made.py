@@ -1,51 +1,85 @@
-"""Made observations, and a small reference of a classifier, for the tests of monitoring."""
+"""Made references and requests of a classifier whose answers are as sure as they are right."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
-from luthier.monitor.observation import Observation
-from luthier.monitor.reference import gather
-from luthier.tasks.base import Columns
-from luthier.tasks.text_classification import TextClassification
+from luthier.monitor.judgement import Reference, Requests
 
-CLASSES = ("bird", "cat", "dog")
-START = 1_700_000_000.0
+NAMES = ("ant", "bee", "cow")
 
 
-def classifier() -> TextClassification:
-    task = TextClassification(Columns({"input": "text", "target": "label"}))
-    task.fit(pd.DataFrame({"text": CLASSES, "label": CLASSES}))
-    return task
+def drawn(
+    rows: int, seed: int, *, hard: float = 0.0, cows: float = 0.0, moved: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, true classes drawn from them, and features.
+
+    Args:
+        rows: How many.
+        seed: Of the draw.
+        hard: By how much logits are made smaller: right answers get rarer, and confidence with them.
+        cows: What is added to the third logit.
+        moved: By how much features are moved.
+    """
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, (rows, len(NAMES))) * (1 - hard) + np.array([0, 0, cows])
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    truths = (shares.cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
+    return logits, truths, rng.normal(moved, 1, (rows, 6))
 
 
-def logits(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(count, len(CLASSES))).astype(np.float32) * 2
+def reference(rows: int = 1000, seed: int = 0) -> Reference:
+    logits, truths, features = drawn(rows, seed)
+    answered = logits.argmax(axis=1)
+    confusion = np.zeros((3, 3), dtype=np.int64)
+    np.add.at(confusion, (truths, answered), 1)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    rng = np.random.default_rng(seed + 1)
+    return Reference(
+        "class",
+        NAMES,
+        logits.astype(np.float32),
+        np.bincount(answered, minlength=3),
+        1 / powers.sum(axis=1),
+        answered == truths,
+        np.arange(rows),
+        confusion,
+        features=features[:300],
+        statistics={
+            "length": rng.integers(3, 60, rows).astype(float),
+            "unknown": rng.binomial(9, 0.1, rows) / 9,
+        },
+    )
 
 
-def observations(
-    count: int, *, first: int = 0, version: str = "1", seed: int = 0, **more
-) -> list[Observation]:
-    """Answers as a server gives them, a second apart, with ids ``r0``, ``r1`` and so on."""
-    outputs = logits(count, seed)
-    answers = classifier().decode(list(outputs))
-    features = np.random.default_rng(seed).normal(size=(count, 8)).astype(np.float32)
-    return [
-        Observation(
-            f"r{first + at}", START + first + at, version, outputs[at], answers[at],
-            {"length": float(5 + at % 7), "unknown": 0.0}, features[at], **more,
-        )
-        for at in range(count)
-    ]  # fmt: skip
+def requests(
+    rows: int = 1000, seed: int = 7, *, hard: float = 0.0, cows: float = 0.0, moved: float = 0.0,
+    labels: bool = False,
+) -> Requests:  # fmt: skip
+    logits, truths, features = drawn(rows, seed, hard=hard, cows=cows, moved=moved)
+    rng = np.random.default_rng(seed + 1)
+    return Requests(
+        [f"r{i}" for i in range(rows)],
+        np.arange(rows, dtype=float),
+        logits.astype(np.float32),
+        features,
+        {"length": rng.integers(3, 60, rows).astype(float), "unknown": rng.binomial(9, 0.1, rows) / 9},
+        (logits.argmax(axis=1) == truths).astype(float) if labels else None,
+        truths if labels else None,
+    )
 
 
-def reference(rows: int = 400, seed: int = 1):
-    """A reference in which the truth is drawn from what the model says."""
-    task, outputs = classifier(), logits(rows, seed)
-    draw = np.random.default_rng(seed)
-    shares = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
-    truth = [CLASSES[draw.choice(3, p=share / share.sum())] for share in shares.astype(np.float64)]
-    frame = pd.DataFrame({"text": ["some words"] * rows, "label": truth})
-    features = list(draw.normal(size=(rows, 8)).astype(np.float32))
-    return gather(task, list(outputs), task.targets(frame), frame, features=features)
+def followed(first: Requests, second: Requests) -> Requests:
+    """One after the other, all without labels or all with."""
+    both = first.outcomes is not None and second.outcomes is not None
+    return Requests(
+        [*first.ids, *(f"s{i}" for i in range(len(second)))],
+        np.concatenate([first.times, len(first) + second.times]),
+        np.concatenate([first.outputs, second.outputs]),
+        np.concatenate([first.features, second.features]),
+        {
+            name: np.concatenate([first.statistics[name], second.statistics[name]])
+            for name in first.statistics
+        },
+        np.concatenate([first.outcomes, second.outcomes]) if both else None,
+    )

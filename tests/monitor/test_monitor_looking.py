@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from monitor_made import classifier, observations, reference
+from records_made import classifier, observations, reference
 
 from luthier.monitor.gauges import Gauges
 from luthier.monitor.history import History
@@ -61,10 +61,14 @@ def test_an_alarm_is_turned_on_and_off_once(location, kept) -> None:
         # The first look has all requests to spend on, the second those since; an alarm that is on is held
         # against the whole window, so that it does not end for want of new requests.
         assert judge.asked == [(60, None), (100, 40), (100, None), (100, None), (100, 0)]
+        records.label("m", {"r1": "cat", "r2": "dog", "r3": "dog"}, now=6.0)
+        at(7.0)
+        at(8.0)
+        assert judge.asked[-2:] == [(100, 3), (100, 0)], "labels count as requests do"
         (alarm,) = History(records).alarms("m")
         assert (alarm.began, alarm.ended) == (2.0, 4.0)
         looks = History(records).looks("m", "1", most=9)
-        assert [one.said["alarm"] for one in looks] == [False, False, True, True, False]
+        assert [one.said["alarm"] for one in looks] == [False, False, False, False, True, True, False]
 
 
 def test_versions_have_alarms_of_their_own(tmp_path, kept) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from monitor_made import START, observations
+from records_made import START, observations
 
 from luthier.errors import RunError, SettingError
 from luthier.monitor import recorder as recording
@@ -269,7 +269,7 @@ def test_an_unexpected_error_drops_a_batch_and_not_the_thread(tmp_path, monkeypa
 WRITER = """
 import sys, time
 sys.path.insert(0, {here!r})
-from monitor_made import observations
+from records_made import observations
 from luthier.monitor.recorder import open_recorder
 recorder = open_recorder({location!r}, model="m")
 at = 0

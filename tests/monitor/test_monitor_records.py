@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from monitor_made import START, observations
+from records_made import START, observations
 
 from luthier.errors import RunError, SettingError
 from luthier.monitor import packing
@@ -197,6 +197,16 @@ def test_looks_are_kept_and_the_oldest_go(location, monkeypatch) -> None:
         assert [look.said["at"] for look in looks] == [4, 3, 2]
         assert json.dumps(looks[0].said["nothing"]) == "NaN"
         assert records.since("m", "1", records.newest("m", "1") - 3) == 3
+
+
+def test_a_new_file_is_its_owners_alone(tmp_path) -> None:
+    path = tmp_path / "folder" / "new.sqlite"
+    with Records(path) as records:
+        records.add(rows(observations(1)))
+        assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
+    path.chmod(0o640)
+    Records(path).close()
+    assert path.stat().st_mode & 0o777 == 0o640, "what the owner allows since stays"
 
 
 def test_records_that_are_not_there(tmp_path) -> None:

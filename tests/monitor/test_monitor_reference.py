@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from deploy_models import finish
-from monitor_made import CLASSES, classifier, logits
-from monitor_made import reference as made_reference
+from records_made import CLASSES, classifier, logits
+from records_made import reference as made_reference
 
 from luthier.deploy.predictor import Predictor
 from luthier.errors import ModelError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from monitor_made import CLASSES, START, classifier, logits, reference
+from records_made import CLASSES, START, classifier, logits, reference
 
 from luthier.errors import DataError
 from luthier.monitor.records import Recorded

@@ -6,7 +6,7 @@ How a column is compared lives in `drift` and `kernel`; which differences count 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,8 +15,14 @@ from luthier.monitor.judgement import Drift, Length, Of, Reference, Requests, Se
 from luthier.monitor.kernel import Discrepancy
 from luthier.monitor.views import View, row_means, view
 
-LONG = 0.75
-"""Weight of the long window; the short one has the rest."""
+LONG = 0.9
+"""Weight of the long window; the short one has the rest: what it alone shows is gross, and needs little."""
+DIGITS = 5
+"""Of confidences: beyond them, how outputs were stored decides which of two answers that are all but sure is
+surer."""
+CLASSES = 0.5
+"""Weight of the shares of answered classes, in tasks that have them: they are what users of answers see. The
+other families have the rest."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +54,25 @@ class Line:
 def lines(reference: Reference, seen: View) -> list[Line]:
     """All that can be compared: answered classes, confidence, outputs, features and statistics.
 
-    Outputs are compared one by one, as in the univariate black-box tests of Rabanser et al. 2019. Each of
-    the five has the same weight, shared out among its own lines.
+    Outputs are compared one by one, as in the univariate black-box tests of Rabanser et al. 2019. Answered
+    classes weigh `CLASSES`; the other families share the rest evenly, and each shares its own among its
+    lines.
 
     Args:
         reference: What requests are compared with.
         seen: The view of its outputs.
     """
+    classes = _classes(reference, seen)
     families = [
-        _classes(reference, seen),
         _confidence(reference, seen),
         _outputs(seen),
         _vectors(reference, seen),
         _statistics(reference),
     ]
     families = [family for family in families if family]
-    return [
-        Line(line.of, line.name, line.comparison, line.pick, 1 / len(families) / len(family))
-        for family in families
-        for line in family
+    left = 1 - CLASSES if classes and families else 1.0
+    return [replace(line, weight=CLASSES if families else 1.0) for line in classes] + [
+        replace(line, weight=left / len(families) / len(family)) for family in families for line in family
     ]
 
 
@@ -119,8 +125,10 @@ def _confidence(reference: Reference, seen: View) -> list[Line]:
     if len(reference.confidence):
         rows = np.unique(reference.example, return_inverse=True)[1].reshape(-1)
         values = row_means(reference.confidence, rows, int(rows.max()) + 1)
-    values = values[np.isfinite(values)]
-    return [Line("confidence", "", Numbers(values), lambda view, _: view.sureness)] if len(values) else []
+    values = values[np.isfinite(values)].round(DIGITS)
+    if not len(values):
+        return []
+    return [Line("confidence", "", Numbers(values), lambda view, _: view.sureness.round(DIGITS))]
 
 
 def _outputs(seen: View) -> list[Line]:
@@ -128,8 +136,12 @@ def _outputs(seen: View) -> list[Line]:
     for index, name in enumerate(seen.names):
         values = seen.scores[:, index]
         values = values[np.isfinite(values)]
+
+        def score(view: View, _: Requests, index: int = index) -> np.ndarray:
+            return np.asarray(view.scores[:, index])
+
         if len(values):
-            found.append(Line("output", name, Numbers(values), lambda view, _, i=index: view.scores[:, i]))
+            found.append(Line("output", name, Numbers(values), score))
     return found
 
 

@@ -104,7 +104,7 @@ class Judge:
         found, weights, by = compared(self.lines, windows, self.settings)
         for one, corrected in zip(found, holm([one.p for one in found], weights), strict=True):
             one.corrected = float(corrected)
-            one.drifted = bool(corrected <= told.spent)
+            one.drifted = bool(corrected < told.spent)
         order = sorted(range(len(found)), key=lambda i: (found[i].corrected, found[i].p / weights[i]))
         told.drifts = [found[i] for i in order]
         leading = [(found[i], by[i]) for i in order if found[i].drifted]
@@ -149,7 +149,7 @@ class Judge:
         """(n,) bool, which requests have a label."""
         if requests.outcomes is None:
             return np.zeros(len(requests), dtype=bool)
-        return np.isfinite(requests.outcomes)
+        return np.asarray(np.isfinite(requests.outcomes))
 
     def _count(self, requests: Requests, alpha: float) -> Estimate | None:
         """What the newest labels say."""

@@ -77,8 +77,9 @@ def look(
 ) -> Looked:
     """Judges the newest observations of a version.
 
-    While an alarm is on, the whole of ``alpha`` is spent at each look: an alarm that was raised is not taken
-    back for having been looked at again. It ends at the first look that finds no harm so.
+    A look spends what came since the last one, requests or labels, whichever are more. While an alarm is on,
+    the whole of ``alpha`` is spent at each look: an alarm that was raised is not taken back for having been
+    looked at again. It ends at the first look that finds no harm so.
 
     Args:
         records: Where the observations are; the look is kept there, too.
@@ -100,10 +101,11 @@ def look(
     before = history.looks(model, version)
     last = before[0].seen if before else 0
     new = records.since(model, version, last)
+    labels = records.labelled_since(model, version, before[0].time) if before else 0
     recorded = records.latest(model, version=version, most=KEPT * settings.long)
     requests = requests_of(kept.task, kept.reference, recorded)
     on = {alarm.kind: alarm for alarm in open_alarms(history, model, version)}
-    judgement = judge.judge(requests, new=None if on or not before else new)
+    judgement = judge.judge(requests, new=None if on or not before else max(new, labels))
     turned = _turn(history, model, version, HARM, judgement.harm, judgement, when, on)
     _turn(history, model, version, DRIFT, judgement.drifted, judgement, when, on)
     began = None if not judgement.harm else (on[HARM].began if HARM in on else when)

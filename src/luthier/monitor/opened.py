@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +41,7 @@ class Opened:
                 f"There are no records at {str(location)!r}.",
                 "They are kept by: luthier serve ... --record PATH. Name the same place with --url.",
             )
+        _make_private(location)
         self.engine, self.location = connect(location, SCHEMA)
 
     def close(self) -> None:
@@ -68,3 +71,17 @@ class Opened:
         """A connection to read with."""
         with plain_errors(self.location, SCHEMA.hints), self.engine.connect() as connection:
             yield connection
+
+
+def _make_private(location: str | Path) -> None:
+    """Makes a new SQLite file that its owner alone can read: inputs may be in it.
+
+    SQLite gives the files that it puts beside it the same rights.
+    """
+    path = Path(location).expanduser()
+    if "://" in str(location) or path.exists():
+        return
+    # What is wrong with the place is said where it is opened.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

@@ -158,6 +158,17 @@ class Records(Opened):
         with self.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def labelled_since(self, model: str, version: str, when: float) -> int:
+        """How many observations of a version got a label, or another one, after a moment."""
+        query = (
+            select(func.count())
+            .select_from(LABELS)
+            .join(OBSERVATIONS, (_SEEN.model == _TOLD.model) & (_SEEN.id == _TOLD.id))
+            .where(_TOLD.model == model, _TOLD.time > when, _SEEN.version == version)
+        )
+        with self.reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def latest(
         self, model: str, *, version: str | None = None, most: int | None = None, since: float | None = None
     ) -> Recorded:
@@ -269,11 +280,13 @@ class Records(Opened):
             for part in _parts(list(values)):
                 query = select(_TOLD.id, _TOLD.label).where(_TOLD.model == model, _TOLD.id.in_(part))
                 before = {row.id: row.label for row in connection.execute(query)}
+                other = [one for one in part if before.get(one) != values[one]]
                 new += len(part) - len(before)
-                changed += sum(values[one] != said for one, said in before.items())
-                connection.execute(delete(LABELS).where(_TOLD.model == model, _TOLD.id.in_(list(before))))
-                rows = [{"model": model, "id": one, "label": values[one], "time": when} for one in part]
-                connection.execute(insert(LABELS), rows)
+                changed += sum(one in before for one in other)
+                connection.execute(delete(LABELS).where(_TOLD.model == model, _TOLD.id.in_(other)))
+                rows = [{"model": model, "id": one, "label": values[one], "time": when} for one in other]
+                if rows:
+                    connection.execute(insert(LABELS), rows)
         return new, changed
 
 

@@ -103,5 +103,5 @@ ALARMS = Table(
     Column("said", Text, nullable=False),
     Column("told", String(8), nullable=False),
 )
-"""An alarm: since when, until when, and what was said, as a JSON value. ``told`` is what a webhook was told of
-it: nothing, ``began`` or ``ended``."""
+"""An alarm: since when, until when, and what was said, as a JSON value. ``told`` is what a webhook was told
+of it: nothing, ``began`` or ``ended``."""

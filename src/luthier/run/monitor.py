@@ -209,20 +209,7 @@ def windows(judge: Judge, requests: Requests, settings: Settings) -> list[Judgem
     """
     step, count = settings.long, len(requests)
     ends = reversed(range(count, 0, -step)[:COURSE])
-    return [judge.judge(part(requests, slice(max(0, end - step), end))) for end in ends]
-
-
-def part(requests: Requests, at: slice) -> Requests:
-    """Some of the requests."""
-    return Requests(
-        requests.ids[at],
-        requests.times[at],
-        requests.outputs[at],
-        None if requests.features is None else requests.features[at],
-        {name: values[at] for name, values in requests.statistics.items()},
-        None if requests.outcomes is None else requests.outcomes[at],
-        None if requests.truths is None else requests.truths[at],
-    )
+    return [judge.judge(requests.at(np.arange(max(0, end - step), end))) for end in ends]
 
 
 def _examples(watched: Watched, requests: Requests, ids: list[str]) -> list[Example]:
