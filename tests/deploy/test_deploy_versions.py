@@ -5,9 +5,10 @@ import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from deploy_models import Finished
 from luthier.deploy import content
 from luthier.deploy.opening import Proof, prove
 from luthier.deploy.state import DeploymentState, Role
-from luthier.deploy.versions import Candidate, Deployment, deployments, registry_folder
+from luthier.deploy.versions import Candidate, Change, Deployment, deployments, registry_folder
 from luthier.errors import LuthierError, ModelError, Refused, RunError, SettingError
 
 PROOF = Proof("model", "text-classification", ("no", "yes"))
@@ -26,6 +27,8 @@ EVALUATION = {
     "metric": "accuracy", "maximize": True, "metrics": {"accuracy": 0.9},
     "intervals": {"accuracy": [0.85, 0.95]}, "n": 200,
 }  # fmt: skip
+TOUCHING = ("posix", "fcntl", "_io")
+"""Modules of what touches the disk."""
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
@@ -227,26 +230,25 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
 # -- killed at any point -----------------------------------------------------------------------------------
 
 
-def killed_at(point: int, work: Callable[[], Any], within: Path) -> bool:
-    """Runs work in a fork that is killed at its ``point``-th touch of a folder; whether it lived to the
-    end."""
+def killed_at(point: int, work: Callable[[], Any]) -> bool:
+    """Runs work in a fork that is killed after so many calls of the system or of a file; whether it lived to
+    its end."""
     child = os.fork()
     if child == 0:
         left = point
 
-        def count(event: str, arguments: tuple[Any, ...]) -> None:
+        def count(frame: object, event: str, called: Any) -> None:
             nonlocal left
-            if event == "open" or event.startswith(("os.", "shutil.", "fcntl.")):
-                touched = " ".join(str(argument) for argument in arguments)
-                # fcntl names a number in place of a path.
-                if str(within) in touched or event.startswith("fcntl."):
-                    left -= 1
-                    if left < 0:
-                        os.kill(os.getpid(), signal.SIGKILL)
+            owner = getattr(called, "__self__", None)
+            if event == "c_return" and getattr(owner, "__name__", type(owner).__module__) in TOUCHING:
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         try:
-            sys.addaudithook(count)
+            sys.setprofile(count)
             work()
+            sys.setprofile(None)
             os._exit(0)
         except BaseException:
             os._exit(1)
@@ -264,22 +266,35 @@ def sound(deployment: Deployment) -> DeploymentState:
     return state
 
 
+def kills(deployment: Deployment, work: Callable[[], Any], step: int = 1) -> Iterator[DeploymentState]:
+    """The sound state after each kill of work that begins with the same registry each time."""
+    pristine = deployment.registry.with_name("pristine")
+    shutil.copytree(deployment.registry, pristine)
+    for point in itertools.count(step=step):
+        if killed_at(point, work):
+            break
+        yield sound(deployment)
+        shutil.rmtree(deployment.registry)
+        shutil.copytree(pristine, deployment.registry)
+    assert point > 12, "it was hardly ever killed, so little was tested"
+
+
 @needs_fork
 def test_a_deploy_killed_anywhere_is_whole_or_never_was(three: Deployment, tmp_path: Path) -> None:
     candidate = made(tmp_path / "m", "more", 0.9)
-    point, outcomes = 0, set()
-    while not killed_at(point, lambda: three.add(candidate, proven, role=Role("full")), three.folder):
-        state = sound(three)
-        outcomes.add((sorted(state.versions) == [1, 2, 3, 4], state.full))
-        assert (sorted(state.versions) == [1, 2, 3]) == (state.full == 1)
-        if 4 in state.versions:
-            assert state.full == 4
-            break
-        point += 1
-    assert point > 15, "it was hardly ever killed, so little was tested"
-    done = three.add(candidate, proven, role=Role("full"))
-    assert done.version.number == 4 and sound(three).full == 4
-    assert sorted(path.name for path in three.versions.iterdir()) == ["1", "2", "3", "4"]
+
+    def work() -> Change:
+        return three.add(candidate, proven, role=Role("full"))
+
+    outcomes = set()
+    for count, state in enumerate(kills(three, work, step=2)):
+        assert (state.full, sorted(state.versions)) in [(1, [1, 2, 3]), (4, [1, 2, 3, 4])]
+        outcomes.add(state.full == 4)
+        if count % 10 == 0:
+            work()
+            assert sorted(path.name for path in three.versions.iterdir()) == ["1", "2", "3", "4"]
+            assert sound(three).full == 4
+    assert outcomes == {True, False}, "it was never killed on one side of the change"
 
 
 @needs_fork
@@ -289,23 +304,19 @@ def test_a_change_killed_anywhere_has_happened_or_not(three: Deployment, what: s
     before = three.state
     work: dict[str, Callable[[], Any]] = {
         "promote": lambda: three.promote(3, Role("full")),
-        "rollback": lambda: three.rollback(),
+        "rollback": lambda: three.rollback(to=1),
         "prune": lambda: three.prune(0),
     }
-    point = 0
-    while not killed_at(point, work[what], three.folder):
-        state = sound(three)
-        if state != before:
-            assert state.revision == before.revision + 1
-            break
-        point += 1
-    assert point > 4, "it was hardly ever killed, so little was tested"
-    if three.state == before:
-        work[what]()
     expected = {"promote": (3, [1, 2, 3]), "rollback": (1, [1, 2, 3]), "prune": (2, [1, 2])}
-    assert (sound(three).full, sorted(three.state.versions)) == expected[what]
-    three.prune(3)
-    assert sorted(int(path.name) for path in three.versions.iterdir()) == sorted(three.state.versions)
+    outcomes = set()
+    for state in kills(three, work[what]):
+        changed = state.revision == before.revision + 1
+        assert changed or state == before
+        outcomes.add(changed)
+        work[what]()
+        assert (sound(three).full, sorted(three.state.versions)) == expected[what]
+        assert sorted(int(path.name) for path in three.versions.iterdir()) == sorted(three.state.versions)
+    assert outcomes == {True, False}, "it was never killed on one side of the change"
 
 
 # -- two at once -------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import transformers
 import made
 from luthier.ensemble import saved
 from luthier.errors import RunError
+from luthier.monitor.reference import read
 from luthier.run.combine import Combiner
 from luthier.run.result import Result
 
@@ -58,6 +59,10 @@ def test_an_ensemble_is_made_shipped_and_used(luthier: Luthier, tiny_model: Tiny
     assert len(places) == len(weights) + 1
     for place in places:
         transformers.AutoModelForSequenceClassification.from_pretrained(place)
+
+    # Its reference has the features of its first network.
+    kept = read(Path("run/reference"))
+    assert kept.reference.features is not None and kept.reference.kind == "number"
 
     # The test split is told of both, from the same rows.
     result = Result.load("run")

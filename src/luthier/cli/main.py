@@ -17,7 +17,9 @@ from luthier.cli import (
     deployments,
     evaluate,
     export,
+    labels,
     models,
+    monitor,
     predict,
     prior,
     promote,
@@ -85,8 +87,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
-    tune, predict, evaluate, export, verify, serve, deploy, promote, rollback, deployments, runs, show,
-    resume, models, check, schema,
+    tune, predict, evaluate, export, verify, serve, monitor, labels, deploy, promote, rollback, deployments,
+    runs, show, resume, models, check, schema,
 ):  # fmt: skip
     app.command(module.VERB.__name__)(module.VERB)
 app.add_typer(prior.VERBS, name="prior")

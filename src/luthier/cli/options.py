@@ -69,6 +69,20 @@ Slice = Annotated[
         help="Tell the result apart by a column, beside classes and lengths; repeatable.",
     ),
 ]
+Watched = Annotated[
+    str, typer.Argument(metavar="NAME_OR_RUN", help="A run folder, an export, or the name of a deployment.")
+]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="Records: a path or a database URL; records.sqlite in that folder if not given.",
+    ),
+]
+Recorded = Annotated[
+    str | None, typer.Option("--model", help="Name in the records, where they are of several models.")
+]
 Deployment = Annotated[str, typer.Argument(metavar="NAME", help="Name of a deployment.")]
 Registry = Annotated[
     str | None,

@@ -31,6 +31,7 @@ FILES = {
     "predictions.csv": "its answers on the test rows",
     "suspects.csv": "labels that may be mistakes",
     "evaluation.json": "the test result, for programs",
+    "reference": "what luthier monitor holds requests against",
     "study.sqlite": "the study, for luthier resume",
 }
 

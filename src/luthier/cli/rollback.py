@@ -18,7 +18,7 @@ def rollback(
     reason: o.Reason = "",
     as_json: o.AsJson = False,
 ) -> None:
-    """End a canary where one is running, otherwise put the version before in full charge again."""
+    """Go back to the last good version, or to another."""
     from luthier.cli.output import console, print_json
     from luthier.run.deployments import rollback as run
 

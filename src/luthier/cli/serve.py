@@ -53,6 +53,16 @@ def serve(
         float,
         typer.Option(help="Seconds in which the server takes a new version back if it fails or is slow."),
     ] = 600.0,
+    record: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Record what is answered, for luthier monitor: a path or a database URL."
+        ),
+    ] = None,
+    keep_inputs: Annotated[
+        bool, typer.Option("--keep-inputs", help="Record the inputs, too; they may be personal.")
+    ] = False,
+    record_share: Annotated[float, typer.Option(help="Share of requests that are recorded.")] = 1.0,
 ) -> None:
     """Serve a finished model over HTTP."""
     from luthier.deploy.serve.server import serve as run
@@ -63,6 +73,7 @@ def serve(
         workers=workers, max_batch=max_batch, queue=queue, timeout=timeout, drain=drain, name=name,
         backend=backend, device=device, threads=threads, connections=connections, access_log=access_log,
         registry=registry, probation=probation,
+        record=record, keep_inputs=keep_inputs, record_share=record_share,
     )  # fmt: skip
     raise typer.Exit(run(settings))
 

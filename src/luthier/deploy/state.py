@@ -308,8 +308,7 @@ class DeploymentState:
         shadow = None if self.shadow == number else self.shadow
         line, since = self.line, self.since
         if role.name == "full":
-            good = (other for other in line if other != number and not self.versions[other].failed)
-            line, since = (*good, number), time
+            line, since = (*(other for other in line if other != number), number), time
         elif role.name == "canary":
             canary = Canary(number, role.percent, time)
         elif role.name == "shadow":

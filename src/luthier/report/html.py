@@ -30,11 +30,11 @@ SCRIPTS = tuple(f"templates/{name}.js" for name in ("kit", "charts", "parallel",
 def render(story: Story) -> str:
     """The whole page. Anything in ``story`` may be hostile: it is escaped as text, and as JSON in the data
     block."""
-    scripts = tuple(_resource(name) for name in ("vendor/echarts.min.js", *SCRIPTS))
-    style = "".join(_resource(f"templates/{name}.css") for name in ("report", "parts", "print"))
+    scripts = tuple(resource(name) for name in ("vendor/echarts.min.js", *SCRIPTS))
+    style = "".join(resource(f"templates/{name}.css") for name in ("report", "parts", "print"))
     data = charts(story)
     page: str = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             story=story,
@@ -127,7 +127,8 @@ def thumbnails(image_root: str, inputs: Sequence[str]) -> dict[int, str]:
     return pictures
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Templates of this package, which escape what they are given."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("luthier.report", "templates"),
         autoescape=True,
@@ -137,5 +138,6 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """The text of a file of this package."""
     return files("luthier.report").joinpath(name).read_text(encoding="utf-8")

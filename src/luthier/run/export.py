@@ -71,7 +71,7 @@ def export(
         held_out = _test_rows(RunFolder(place))
     return exporting.export(
         model, Path(to), target=format, precision=precision, merge=merge, held_out=held_out, keep_rows=sample,
-        about=about,
+        about=about, reference=RunFolder(place).reference if run else None,
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class RunFolder:
         self.suspects = self.path / "suspects.csv"
         self.evaluation = self.path / "evaluation.json"
         self.report = self.path / "report.html"
+        self.reference = self.path / "reference"
         self.data = self.path / "data"
 
     @classmethod

@@ -23,11 +23,14 @@ from luthier.evaluate.evaluation import Evaluation, evaluate
 from luthier.evaluate.intervals import paired_difference
 from luthier.evaluate.leaks import without
 from luthier.evaluate.worth import worth
+from luthier.monitor.features import sampled
+from luthier.monitor.reference import FEATURES
 from luthier.recipe import Recipe
 from luthier.run.baselines import Trained, nearest, probe_recipe, scratch, scratch_recipe
 from luthier.run.combine import Tried
 from luthier.run.folder import RunFolder, write_text
 from luthier.run.prepare import Prepared
+from luthier.run.reference import keep
 from luthier.run.suspects import SHOWN, suspects
 from luthier.study.study import Finished
 
@@ -89,13 +92,15 @@ class Prover:
         predictor = Predictor.load(self.folder.model, str(self.engine.device))
         root = self.prepared.dataset.root
         parts: dict[int, Outputs] = {}
-        if isinstance(predictor.saved, SavedEnsemble):
-            ensemble = predictor.saved
-            said = ensemble.part_outputs(self.task, self.frame, predictor.device, root)
-            parts |= dict(zip(ensemble.trials, said, strict=True))
-            outputs = ensemble.combined(self.task, said)
-        else:
-            outputs = predictor.outputs(self.frame, root)
+        with sampled(predictor.saved, len(self.frame), FEATURES) as features:
+            if isinstance(predictor.saved, SavedEnsemble):
+                ensemble = predictor.saved
+                said = ensemble.part_outputs(self.task, self.frame, predictor.device, root)
+                parts |= dict(zip(ensemble.trials, said, strict=True))
+                outputs = ensemble.combined(self.task, said)
+            else:
+                outputs = predictor.outputs(self.frame, root)
+        if not isinstance(predictor.saved, SavedEnsemble):
             trial = best.trial if chosen is None else chosen.candidate.parts[0].trial
             parts[trial] = _plain(outputs, predictor)
         if best.trial not in parts:
@@ -111,6 +116,7 @@ class Prover:
         evaluation.leaked = without(self.task, outputs, targets, self._seen(), groups=self.groups, seed=seed)
         evaluation.seconds = time.perf_counter() - started
         self._keep_predictions(outputs)
+        keep(self.folder.reference, predictor, self.frame, root, outputs, evaluation, targets, features)
         return Judged(best, evaluation, outputs, targets, parts)
 
     def combined(self, judged: Judged, tried: Tried, left: Callable[[], float]) -> list[Combined]:

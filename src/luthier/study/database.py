@@ -1,12 +1,13 @@
-"""Opens the database behind a store: path or URL to engine, settings of SQLite, migrations, and errors people
-understand.
+"""Opens the database behind a store, of studies or of another kind: path or URL to engine, settings of
+SQLite, migrations, and errors people understand.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,38 +49,76 @@ _HINTS = {
 }
 
 
+@dataclass(frozen=True)
+class Schema:
+    """What a kind of store is made of.
+
+    Attributes:
+        revision: The newest migration, which the tables equal.
+        version_table: Holds a database's revision.
+        migrations: Folder of Alembic's scripts.
+        hints: What to do about an error, by a piece of the driver's own message in lower case.
+    """
+
+    revision: str
+    version_table: str
+    migrations: Path
+    hints: Mapping[str, str] = field(default_factory=lambda: _HINTS)
+
+
+STUDY = Schema(REVISION, VERSION_TABLE, Path(__file__).parent / "migrations")
+
+
 @contextmanager
-def plain_errors(where: str) -> Iterator[None]:
+def plain_errors(where: str, hints: Mapping[str, str] = _HINTS) -> Iterator[None]:
     """Turns a database's own errors into a `RunError` that names the store and says what to do."""
     try:
         yield
     except (exc.OperationalError, exc.InterfaceError, exc.InternalError) as error:
-        raise _plain(where, error.orig) from error
+        raise _plain(where, error.orig, hints) from error
     except exc.DatabaseError as error:
         # SQLite raises the bare class for a damaged file; its subclasses, such as a broken constraint, are
         # bugs.
         if type(error) is not exc.DatabaseError:
             raise
-        raise _plain(where, error.orig) from error
+        raise _plain(where, error.orig, hints) from error
 
 
-def _plain(where: str, cause: BaseException | None) -> RunError:
+def _plain(where: str, cause: BaseException | None, hints: Mapping[str, str]) -> RunError:
     said = " ".join(str(cause).split())
-    hint = next((hint for piece, hint in _HINTS.items() if piece in said.lower()), None)
+    hint = next((hint for piece, hint in hints.items() if piece in said.lower()), None)
     return RunError(f"The store {where!r} cannot be used: {said}.", hint)
 
 
-def connect(location: str | Path) -> tuple[Engine, str]:
-    """Opens a store's database, upgraded to `REVISION`.
+def connect(location: str | Path, schema: Schema = STUDY) -> tuple[Engine, str]:
+    """Opens a store's database, upgraded to the schema's revision.
 
     Args:
         location: Path of a SQLite file, made (with its folder) if absent; or an SQLAlchemy URL.
+        schema: The kind of store.
 
     Returns:
         The engine, and the location as it can be shown: without a password.
 
     Raises:
         RunError: It cannot be opened or written, is damaged, or was written by a newer version.
+        SettingError: The URL is not one, or its driver is not installed.
+    """
+    engine, where = make_engine(location)
+    try:
+        with plain_errors(where, schema.hints):
+            upgrade(engine, where, schema)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine, where
+
+
+def make_engine(location: str | Path) -> tuple[Engine, str]:
+    """The engine and the name to show of `connect`; nothing is opened yet.
+
+    Raises:
+        RunError: The folder of a SQLite file cannot be made.
         SettingError: The URL is not one, or its driver is not installed.
     """
     url, where = _url(location)
@@ -95,12 +134,6 @@ def connect(location: str | Path) -> tuple[Engine, str]:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-    try:
-        with plain_errors(where):
-            _upgrade(engine, where)
-    except BaseException:
-        engine.dispose()
-        raise
     return engine, where
 
 
@@ -150,35 +183,35 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def revision_of(connection: Connection) -> str | None:
+def revision_of(connection: Connection, version_table: str = VERSION_TABLE) -> str | None:
     """The revision of a database, None for an empty one."""
-    if not inspect(connection).has_table(VERSION_TABLE):
+    if not inspect(connection).has_table(version_table):
         return None
-    table = Table(VERSION_TABLE, MetaData(), autoload_with=connection)
+    table = Table(version_table, MetaData(), autoload_with=connection)
     return connection.execute(select(table.c.version_num)).scalar()
 
 
-def _upgrade(engine: Engine, where: str) -> None:
-    """Brings the database to `REVISION` in one transaction; Alembic is loaded only where something is to be
-    done.
+def upgrade(engine: Engine, where: str, schema: Schema = STUDY) -> None:
+    """Brings the database to the schema's revision in one transaction; Alembic is loaded only where something
+    is to be done.
     """
     with engine.connect() as connection:
-        if revision_of(connection) == REVISION:
+        if revision_of(connection, schema.version_table) == schema.revision:
             return
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(schema.migrations).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     with engine.connect().execution_options(**WRITE) as connection, connection.begin():
-        found = revision_of(connection)
+        found = revision_of(connection, schema.version_table)
         if found is not None and found not in known:
             raise RunError(
                 f"The store {where!r} was written by a newer version of Luthier: its revision is {found!r}, "
-                f"the newest known here {REVISION!r}.",
+                f"the newest known here {schema.revision!r}.",
                 "Upgrade Luthier, or name another store.",
             )
         config.attributes["connection"] = connection

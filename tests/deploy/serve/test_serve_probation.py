@@ -75,27 +75,39 @@ def test_limits_that_cannot_be_are_refused(values: dict[str, float]) -> None:
         Limits(**values)  # type: ignore[arg-type]
 
 
-def test_only_what_monitoring_begins_to_complain_of_counts() -> None:
-    said = [["a"], ["a"], ["a", "b"], ["a", "b"], ["a"], ["a", "b"]]
-
-    def alarms() -> list[str]:
-        return said.pop(0)
+def asked(said: dict[int, list[list[str]]], *whom: tuple[int, int | None]) -> list[list[str]]:
+    """What is new each time that monitoring is asked about a version, given what it says each time."""
 
     async def run() -> list[list[str]]:
-        asked = NewAlarms(alarms, 0.0)
-        return [await asked.ask() for _ in range(6)]
+        alarms = NewAlarms(lambda version: said[int(version)].pop(0), 0.0)
+        return [await alarms.ask(*each) for each in whom]
 
-    assert asyncio.run(run()) == [[], [], ["b"], [], [], ["b"]]
+    return asyncio.run(run())
+
+
+def test_only_what_monitoring_begins_to_complain_of_counts() -> None:
+    said = {1: [["a"], ["a"], ["a", "b"], ["a", "b"], ["a"], ["a", "b"]]}
+    assert asked(said, *[(1, None)] * 6) == [[], [], ["b"], [], [], ["b"]]
+
+
+def test_what_is_on_for_the_version_before_is_not_ended_by_going_back() -> None:
+    said = {1: [["a"]], 2: [[], ["a"], ["a", "b"]]}
+    assert asked(said, (1, None), (2, 1), (2, 1), (2, 1)) == [[], [], [], ["b"]]
+
+
+def test_each_version_has_alarms_of_its_own() -> None:
+    said = {1: [[], []], 2: [[], ["a"]], 3: [["a"], ["a"]]}
+    assert asked(said, (1, None), (2, 1), (3, 1), (2, 1), (3, 1), (1, None)) == [[], [], [], ["a"], [], []]
 
 
 def test_monitoring_that_fails_or_was_just_asked_complains_of_nothing() -> None:
-    def broken() -> list[str]:
+    def broken(version: str) -> list[str]:
         raise ValueError("no")
 
     async def run() -> None:
-        assert await NewAlarms(broken, 0.0).ask() == [] == await NewAlarms(None, 0.0).ask()
-        asked = NewAlarms(lambda: [str(next(numbers))], 1000.0)
-        assert await asked.ask() == [] == await asked.ask()
+        assert await NewAlarms(broken, 0.0).ask(1) == [] == await NewAlarms(None, 0.0).ask(1)
+        asked = NewAlarms(lambda version: [str(next(numbers))], 1000.0)
+        assert await asked.ask(1) == [] == await asked.ask(1)
         assert next(numbers) == 1
 
     numbers = iter(range(10))

@@ -321,18 +321,37 @@ def test_it_goes_back_where_answers_become_slow(world: World) -> None:
 
 
 def test_it_goes_back_where_monitoring_complains_of_something_new(world: World) -> None:
-    alarms = ["the inputs drift"]
+    alarms: dict[str, list[str]] = {"1": ["the inputs drift"], "2": []}
 
     async def work(rollout: Rollout) -> None:
+        await asyncio.sleep(0.1)
         world.deployment.promote(2, FULL)
         await until(lambda: rollout.metadata["versions"] == ["2"])
         await asyncio.sleep(0.1)
-        assert world.deployment.state.full == 2  # What was on before is no fault of this version's.
+        # That goes on with any version, and going back would not end it.
+        alarms["2"].append("the inputs drift")
+        await asyncio.sleep(0.1)
+        assert world.deployment.state.full == 2
+        alarms["2"].append("accuracy fell")
+        await until(lambda: rollout.metadata["versions"] == ["1"])
+
+    during(world.rollout(alarms=lambda version: list(alarms[version])), work)
+    assert world.deployment.state.versions[2].failed == "accuracy fell"
+
+
+def test_a_canary_that_monitoring_complains_of_ends(world: World) -> None:
+    alarms: list[str] = []
+    world.deployment.promote(2, Role("canary", 50))
+
+    async def work(rollout: Rollout) -> None:
+        await until(lambda: rollout.metadata["versions"] == ["1", "2"])
+        await asyncio.sleep(0.1)
         alarms.append("accuracy fell")
         await until(lambda: rollout.metadata["versions"] == ["1"])
 
-    during(world.rollout(alarms=lambda: list(alarms)), work)
-    assert world.deployment.state.versions[2].failed == "accuracy fell"
+    during(world.rollout(alarms=lambda version: list(alarms) if version == "2" else []), work)
+    state = world.deployment.state
+    assert (state.full, state.versions[2].failed) == (1, "accuracy fell")
 
 
 def test_after_the_probation_it_stays(world: World) -> None:

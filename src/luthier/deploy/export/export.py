@@ -33,6 +33,7 @@ from luthier.ensemble.base import Combination
 from luthier.errors import ModelError, Refused, RunError, SettingError
 from luthier.models import families, weights
 from luthier.models.saved import MANIFEST, SavedModel, load, write_processor
+from luthier.monitor.reference import FOLDER as REFERENCE
 from luthier.tasks import registry as tasks
 from luthier.tasks.base import Task
 
@@ -95,6 +96,7 @@ def export(
     held_out: HeldOut | None = None,
     keep_rows: bool = True,
     about: dict[str, Any] | None = None,
+    reference: Path | None = None,
 ) -> Export:
     """Writes a finished model in a format, and compares it with the model before it counts.
 
@@ -107,6 +109,7 @@ def export(
         held_out: Rows to compare on; without them only made inputs are.
         keep_rows: Whether some of these, encoded, are kept for `verify`.
         about: Further JSON values for the manifest, such as the metrics of the run.
+        reference: What monitoring compares with, which goes along where it is there.
 
     Raises:
         SettingError: Format, precision and the rest do not go together.
@@ -141,6 +144,8 @@ def export(
             "versions": _versions(),
             **(about or {}),
         }
+        if reference is not None and reference.is_dir():
+            shutil.copytree(reference, partial / REFERENCE)
         manifests.write(partial, values)
         result = _compare(Exported.load(partial), kept, held_out.source if held_out else "")
         result.demand(f"'{to}' was not exported")

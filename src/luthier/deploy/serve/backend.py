@@ -21,7 +21,10 @@ from luthier.deploy.serve.base import Refused
 from luthier.deploy.serve.guard import is_text
 from luthier.errors import LuthierError
 from luthier.models.processor import Processor, TextProcessor
+from luthier.monitor import statistics
+from luthier.monitor.features import pooled
 from luthier.tasks.base import Batch, Task
+from luthier.tasks.examples import open_image
 from luthier.tasks.labels import MISSING
 
 Inputs = dict[str, torch.Tensor]
@@ -174,7 +177,7 @@ class Backend:
             for place, logits in zip(network.parts, network.logits(batch.inputs), strict=True):
                 parts[place] = self.task.outputs(logits, batch)
             if features and self._seen is not None and seen is None:
-                seen = _pooled(self._seen, batch.inputs)
+                seen = pooled(self._seen, batch.inputs.get("attention_mask")).numpy()
         self._seen = None
         outputs = self.combined([parts[place] for place in range(len(parts))])
         return Computed([np.asarray(output, dtype=np.float32) for output in outputs], seen)
@@ -184,20 +187,11 @@ class Backend:
         return self.task.decode(outputs, self._frame(inputs))
 
     def statistics(self, item: Encoded) -> dict[str, float]:
-        """Numbers that describe an input: ``length`` in tokens and the share of ``unknown`` ones; for images
-        ``brightness`` (0 to 255), ``width`` and ``height`` in pixels."""
+        """Numbers that describe an input; see `luthier.monitor.statistics`."""
         processor = self.readings[0].processor
         if isinstance(processor, TextProcessor):
-            ids = item.rows[0].inputs["input_ids"][0].numpy()
-            own = len(ids) - processor.tokenizer.num_special_tokens_to_add()
-            unknown = processor.tokenizer.unk_token_id
-            count = 0 if unknown is None else int((ids == unknown).sum())
-            return {"length": float(len(ids)), "unknown": count / max(own, 1)}
-        with Image.open(io.BytesIO(item.input)) as image:
-            width, height = image.size
-        found = {"width": float(width), "height": float(height)}
-        measured = self.task.measure(self._frame([item.input]))
-        return found if measured is None else {**found, measured[0]: float(measured[1][0])}
+            return statistics.of_tokens(item.rows[0].inputs["input_ids"][0].numpy(), processor)
+        return statistics.of_image(open_image({"bytes": item.input}, ".", 1))
 
     def _encode(self, inputs: Sequence[Any]) -> list[Encoded]:
         if not inputs:
@@ -248,15 +242,6 @@ def _joined(values: list[torch.Tensor], fill: int) -> torch.Tensor:
     if values[0].ndim != 2:
         return torch.cat(values)
     return pad_sequence([value[0] for value in values], batch_first=True, padding_value=fill)
-
-
-def _pooled(seen: torch.Tensor, inputs: Inputs) -> np.ndarray:
-    """(batch, d): of heads that read every token, the mean over those that are no padding."""
-    values = seen.detach().float().cpu()
-    if values.ndim == 3:
-        mask = inputs["attention_mask"].unsqueeze(-1).float()
-        values = (values * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-    return np.asarray(values.flatten(1).numpy(), dtype=np.float32)
 
 
 # -- what is wrong with an input ---------------------------------------------------------------------------

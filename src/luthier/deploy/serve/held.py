@@ -49,14 +49,16 @@ class Held:
         requests: Since it was loaded.
         errors: The same.
         former: Counts of the version that it relieved; None where it relieved none here.
+        relieved: That version's number, or None.
         excused: It is over the limits, and there is nothing to go back to.
     """
 
     former: Counts | None
+    relieved: int | None
 
     def __init__(self, number: int, answers: Answers, meter: Meter) -> None:
         self.number, self.answers = number, answers
-        self.counts, self.former = Counts(), None
+        self.counts, self.former, self.relieved = Counts(), None, None
         self.charge: tuple[str, str] = ("", "")
         self.began = time.monotonic()
         self.excused = False
@@ -71,16 +73,18 @@ class Held:
         """Whether a request is being answered."""
         return self._open > 0
 
-    def begin(self, charge: tuple[str, str], former: Counts | None, ago: float = 0.0) -> None:
+    def begin(self, charge: tuple[str, str], former: Held | None, ago: float = 0.0) -> None:
         """Counts anew where it has got another role.
 
         Args:
             charge: The role, and since when.
-            former: Counts of the version that it relieves.
+            former: The version that it relieves.
             ago: Seconds since it got the role.
         """
         if charge != self.charge:
-            self.charge, self.former = charge, former
+            self.charge = charge
+            self.former = former.counts.copy() if former else None
+            self.relieved = former.number if former else None
             self.counts, self.excused = Counts(), False
             self.began = time.monotonic() - ago
 

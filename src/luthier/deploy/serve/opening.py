@@ -228,6 +228,7 @@ def _open_model(folder: Path, device: str) -> Backend:
     from luthier.deploy.predictor import Predictor
     from luthier.deploy.serve.backend import Backend, Pass, Reading
     from luthier.ensemble.saved import SavedEnsemble
+    from luthier.monitor.features import reader
 
     predictor = Predictor.load(folder, device)
     saved, task, where = predictor.saved, predictor.task, predictor.device
@@ -236,7 +237,7 @@ def _open_model(folder: Path, device: str) -> Backend:
     if not isinstance(saved, SavedEnsemble):
         reading = Reading(saved.processor, saved.recipe.max_length, saved.recipe.image_size)
         passes.append(Pass(0, (0,), _network(saved, where)))
-        return Backend("torch", task, [reading], passes, lambda parts: list(parts[0]), _head(saved), tokens)
+        return Backend("torch", task, [reading], passes, lambda parts: list(parts[0]), reader(saved), tokens)
     keys: dict[tuple[Any, ...], int] = {}
     readings: list[Reading] = []
     for body, group in saved.passes:
@@ -252,7 +253,7 @@ def _open_model(folder: Path, device: str) -> Backend:
         readings,
         passes,
         lambda parts: saved.combined(task, parts),
-        _head(saved.parts[0]),
+        reader(saved),
         tokens,
     )
 
@@ -275,19 +276,6 @@ def _network(module: Any, device: Any) -> Any:
         return [precise(part).cpu() for part in (said if isinstance(said, list) else [said])]
 
     return logits
-
-
-def _head(saved: Any) -> Any:
-    """The module that reads the features: the head, or the first of its layers in the transformers class."""
-    from luthier.models import families
-
-    if saved.head is not None:
-        return saved.head
-    layers = list(families.get(saved.form.model_type).names(saved.form.level).values())
-    try:
-        return saved.model.get_submodule(layers[0])
-    except (AttributeError, IndexError):
-        return None
 
 
 # -- timing ------------------------------------------------------------------------------------------------

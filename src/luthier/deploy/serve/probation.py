@@ -18,6 +18,8 @@ from luthier.evaluate.intervals import wilson
 
 log = logging.getLogger("luthier.serve")
 
+Alarms = Callable[[str], Sequence[str]]
+"""What monitoring has to complain of at present of a version."""
 RECENT = 1000
 """Latencies that are kept of each version, the last ones."""
 FEW = 5
@@ -134,27 +136,35 @@ class NewAlarms:
     """What monitoring begins to complain of.
 
     Args:
-        alarms: What it has to complain of at present, a text each; called in a thread.
+        alarms: What it has to complain of at present of a version, a text each that does not name the
+            version; called in a thread.
         seconds: Between two questions.
     """
 
-    def __init__(self, alarms: Callable[[], Sequence[str]] | None, seconds: float) -> None:
+    def __init__(self, alarms: Alarms | None, seconds: float) -> None:
         self._alarms, self._seconds = alarms, seconds
-        self._known: frozenset[str] | None = None
-        self._asked = -math.inf
+        self._known: dict[int, frozenset[str]] = {}
+        self._asked: dict[int, float] = {}
 
-    async def ask(self) -> list[str]:
-        """Alarms that were not on when it was asked before; none where it is too early to ask again."""
-        if self._alarms is None or time.monotonic() - self._asked < self._seconds:
+    async def ask(self, version: int, former: int | None = None) -> list[str]:
+        """Alarms that have come up for a version; none where it is too early to ask again.
+
+        What was on when it was first asked about is no fault of what it does now, and what was on for the
+        version before, too, would not end by going back.
+
+        Args:
+            version: Its number.
+            former: That of the version that it relieved, or would be relieved by.
+        """
+        if self._alarms is None or time.monotonic() - self._asked.get(version, -math.inf) < self._seconds:
             return []
-        self._asked = time.monotonic()
+        self._asked[version] = time.monotonic()
         try:
-            found = list(await asyncio.to_thread(self._alarms))
+            found = list(await asyncio.to_thread(self._alarms, str(version)))
         # Monitoring never stops the serving.
         except Exception:
             log.exception("monitoring cannot be asked for alarms")
             return []
-        # What was on before anything could be watched here is no fault of the version's.
-        new = [] if self._known is None else [alarm for alarm in found if alarm not in self._known]
-        self._known = frozenset(found)
-        return new
+        known = self._known.get(version, frozenset(found)) | self._known.get(former or 0, frozenset())
+        self._known[version] = frozenset(found)
+        return [alarm for alarm in found if alarm not in known]

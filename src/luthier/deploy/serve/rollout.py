@@ -18,7 +18,7 @@ from typing import Any
 from luthier.deploy.counted import Counted
 from luthier.deploy.serve.base import Answer, Refused, State
 from luthier.deploy.serve.held import Held, Loadable, Meter
-from luthier.deploy.serve.probation import NewAlarms, RolloutSettings, judge
+from luthier.deploy.serve.probation import Alarms, NewAlarms, RolloutSettings, judge
 from luthier.deploy.serve.roles import Roles
 from luthier.deploy.serve.shadow import Shadow
 from luthier.deploy.serve.target import Charge, Target, charge_of
@@ -44,8 +44,8 @@ class Rollout:
         open_version: Makes the answers of one version.
         settings: See there.
         meter: Is told of requests by version.
-        alarms: What monitoring has to complain of at present, a text each; called in a thread. One that comes
-            up during a probation ends it.
+        alarms: What monitoring has to complain of at present of a version, a text each that does not name
+            the version; called in a thread. One that comes up during a probation ends it.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Rollout:
         *,
         settings: RolloutSettings | None = None,
         meter: Meter | None = None,
-        alarms: Callable[[], Sequence[str]] | None = None,
+        alarms: Alarms | None = None,
     ) -> None:
         self.name = deployment.name
         self.deployment = deployment
@@ -171,7 +171,7 @@ class Rollout:
             # Where the server has just started, the probation goes on; otherwise it begins now, however long
             # loading took.
             ago = _ago(state.since) if before is None else 0.0
-            full.begin(("full", state.since), relieved.counts.copy() if relieved else None, ago)
+            full.begin(("full", state.since), relieved, ago)
         if canary is not None and state.canary is not None:
             canary.begin(("canary", state.canary.since), None)
         self._roles = Roles(full, canary, state.canary.percent if state.canary else 0.0, shadow)
@@ -294,19 +294,21 @@ class Rollout:
                 log.exception("%s: a version on probation cannot be judged", self.name)
 
     async def _judge(self) -> None:
-        alarms = await self._alarms.ask()
+        self._assume()
         roles = self._roles
         if roles is None:
             return
-        self._assume()
-        if roles.canary is not None:
-            reason = judge(roles.canary.counts, roles.full.counts, self.settings.limits)
+        full, canary, limits = roles.full, roles.canary, self.settings.limits
+        alarms = await self._alarms.ask(full.number, full.relieved)
+        if canary is not None:
+            reason = judge(canary.counts, full.counts, limits)
+            reason = reason or "; ".join(await self._alarms.ask(canary.number, full.number))
             if reason:
-                await self._fail(roles.canary.number, reason, roles.canary.charge)
-        if self._on_probation(roles.full) and not roles.full.excused:
-            reason = judge(roles.full.counts, roles.full.former, self.settings.limits)
-            if reason := reason or "; ".join(alarms):
-                await self._fail(roles.full.number, reason, roles.full.charge)
+                await self._fail(canary.number, reason, canary.charge)
+        if self._on_probation(full) and not full.excused:
+            reason = judge(full.counts, full.former, limits) or "; ".join(alarms)
+            if reason:
+                await self._fail(full.number, reason, full.charge)
 
     async def _fail(self, number: int, reason: str, charge: Charge | None = None) -> None:
         """Has a version out of charge, here at once and on disk for all.

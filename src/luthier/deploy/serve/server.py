@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from luthier.errors import MissingExtra
 
 if TYPE_CHECKING:
     from luthier.deploy.serve.metrics import Metrics
+    from luthier.deploy.serve.recording import Recording
     from luthier.deploy.serve.service import Service
 
 log = logging.getLogger("luthier.serve")
@@ -76,27 +78,38 @@ def require() -> None:
         raise MissingExtra(f"luthier serve ({', '.join(absent)})", "serve")
 
 
-def open_answers(settings: ServeSettings, metrics: Metrics) -> Opened:
+def open_answers(settings: ServeSettings, metrics: Metrics, recording: Recording | None = None) -> Opened:
     """What answers, by the settings; not yet loaded.
+
+    Args:
+        settings: Checked.
+        metrics: Are told how it goes.
+        recording: Of observations; closed by the caller.
 
     Raises:
         LuthierError: There is nothing at the place that could be served.
     """
     deployment = settings.deployment
     if deployment is None:
-        return open_version(settings, metrics, settings.place, "1")
+        return open_version(settings, metrics, recording, settings.place, "1")
     from luthier.deploy.serve.probation import Limits, RolloutSettings
     from luthier.deploy.serve.rollout import Rollout
     from luthier.deploy.serve.rollout_metrics import RolloutMeter
 
-    limits = RolloutSettings(limits=Limits(seconds=settings.probation))
-    opening = partial(open_version, settings, metrics)
-    answers = Rollout(deployment, opening, settings=limits, meter=RolloutMeter(metrics))
+    answers = Rollout(
+        deployment,
+        partial(open_version, settings, metrics, recording),
+        settings=RolloutSettings(limits=Limits(seconds=settings.probation)),
+        meter=RolloutMeter(metrics),
+        alarms=None if recording is None else recording.alarms,
+    )
     metrics.add(answers.gauges)
     return answers
 
 
-def open_version(settings: ServeSettings, metrics: Metrics, place: str | Path, version: str) -> Service:
+def open_version(
+    settings: ServeSettings, metrics: Metrics, recording: Recording | None, place: str | Path, version: str
+) -> Service:
     """One version of a model, by the settings; not yet loaded.
 
     Raises:
@@ -113,6 +126,8 @@ def open_version(settings: ServeSettings, metrics: Metrics, place: str | Path, v
         rows=settings.max_batch,
         limit=settings.queue,
         observer=metrics.of(version),
+        recorder=None if recording is None else recording.recorder,
+        keep_inputs=settings.keep_inputs,
     )
 
 
@@ -153,9 +168,11 @@ async def _main(
     from luthier.deploy.serve.app import App
     from luthier.deploy.serve.guard import Guard, read_tokens
     from luthier.deploy.serve.metrics import Metrics
+    from luthier.deploy.serve.recording import open_recording
 
     metrics = Metrics()
-    answers = open_answers(settings, metrics)
+    recording = None if settings.record is None else open_recording(settings, metrics)
+    answers = open_answers(settings, metrics, recording)
     tokens = read_tokens(settings.token_file) if settings.token_file else ()
     guard = Guard(tokens, {*settings.allow_hosts, settings.host})
     app = App(answers, guard=guard, metrics=metrics, timeout=settings.timeout, log_access=settings.access_log)
@@ -174,22 +191,28 @@ async def _main(
             if loaded is not None:
                 loaded()
             await asyncio.wait([stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
-        await _drain(answers, settings.drain)
+        left = await _drain(answers, settings.drain)
+        server.config.timeout_graceful_shutdown = max(1, round(left))
     finally:
         loading.cancel()
         stopping.cancel()
         server.stop()
         await asyncio.gather(*serving, return_exceptions=True)
+        if recording is not None:
+            await asyncio.to_thread(recording.close)
     return 0
 
 
-async def _drain(answers: Answers, seconds: float) -> None:
-    """Has the accepted requests answered, for so long; `/v2/health/ready` says 503 meanwhile."""
+async def _drain(answers: Answers, seconds: float) -> float:
+    """Has the accepted requests answered, for so long, and gives the seconds that are left of it;
+    `/v2/health/ready` says 503 meanwhile."""
+    begun = time.monotonic()
     log.info("stopping: accepted requests are finished first, for up to %g s", seconds)
     try:
         await asyncio.wait_for(answers.close(), seconds)
     except TimeoutError:
         log.warning("stopping with requests unanswered: they took longer than %g s", seconds)
+    return max(0.0, begun + seconds - time.monotonic())
 
 
 def make_server(app: Any, connections: int, drain: float) -> Any:
@@ -278,6 +301,7 @@ def log_to_stderr() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for name, level in (
         ("luthier.serve", logging.INFO),
+        ("luthier.monitor", logging.INFO),
         ("luthier.access", logging.INFO),
         ("uvicorn", logging.CRITICAL),
     ):

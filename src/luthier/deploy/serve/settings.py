@@ -43,7 +43,10 @@ class ServeSettings:
         access_log: Whether each request becomes a line.
         registry: Folder of deployments, of which ``place`` names one; None: it does so only where it is no
             folder.
-        probation: Seconds in which a version that took full charge may be relieved again by the server itself.
+        probation: Seconds in which the server itself relieves a version that took full charge and is bad.
+        record: Path or URL of the records that observations are written to; None: none are.
+        keep_inputs: Whether the inputs are recorded, too.
+        record_share: Of requests that are recorded.
     """
 
     place: str
@@ -62,6 +65,9 @@ class ServeSettings:
     threads: int | None = None
     connections: int = 1000
     access_log: bool = False
+    record: str | None = None
+    keep_inputs: bool = False
+    record_share: float = 1.0
     registry: str | None = None
     probation: float = 600.0
 
@@ -102,6 +108,15 @@ class ServeSettings:
             raise SettingError(
                 f"The model cannot be named {self.model_name!r}.",
                 "Give --name letters, digits, dots, hyphens and underscores, 64 at most.",
+            )
+        if not 0 < self.record_share <= 1:
+            raise SettingError(
+                f"--record-share cannot be {self.record_share}.", "Expected more than 0, and 1 at most."
+            )
+        if self.record is None and (self.keep_inputs or self.record_share < 1):
+            raise SettingError(
+                "--keep-inputs and --record-share say how requests are recorded, and they are not.",
+                "Say where to with --record, for example --record records.sqlite.",
             )
         if self.token_file is not None:
             read_tokens(self.token_file)

@@ -1,0 +1,51 @@
+"""What `luthier serve NAME` takes for a deployment, and what for a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rollout_fakes import make
+
+from luthier.deploy.serve.settings import ServeSettings
+from luthier.errors import RunError, SettingError
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A registry with the deployment ``reviews``, in a current folder of the test's own."""
+    make(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("LUTHIER_REGISTRY", raising=False)
+    return tmp_path / "registry"
+
+
+def test_a_name_is_a_deployments_where_no_folder_has_it(
+    registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ServeSettings("reviews").deployment is None
+    monkeypatch.setenv("LUTHIER_REGISTRY", str(registry))
+    found = ServeSettings("reviews").deployment
+    assert found is not None and found.folder == registry / "reviews"
+    assert ServeSettings("reviews").model_name == "reviews"
+    assert ServeSettings("reviews", name="other").model_name == "other"
+    assert ServeSettings("absent").deployment is None
+    Path("reviews").mkdir()
+    assert ServeSettings("reviews").deployment is None
+
+
+def test_with_a_registry_it_is_one_in_any_case(registry: Path) -> None:
+    Path("reviews").mkdir()
+    found = ServeSettings("reviews", registry=str(registry)).deployment
+    assert found is not None and found.state.full == 1
+    absent = ServeSettings("absent", registry=str(registry)).deployment
+    with pytest.raises(RunError, match="no deployment 'absent'"):
+        _ = absent and absent.state
+    with pytest.raises(SettingError, match="not a name of a deployment"):
+        _ = ServeSettings("a/b", registry=str(registry)).deployment
+
+
+def test_a_probation_is_not_negative(registry: Path) -> None:
+    with pytest.raises(SettingError, match="--probation cannot be -1"):
+        ServeSettings("reviews", registry=str(registry), probation=-1).check()
