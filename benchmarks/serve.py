@@ -29,6 +29,7 @@ from typing import Any
 import served
 import table
 from outside.environment import Unavailable, interpreter
+from served import say
 from servers import LUTHIER, Server, Side
 
 HERE = Path(__file__).parent
@@ -235,11 +236,6 @@ def chosen(wanted: Sequence[str]) -> tuple[list[int], bool]:
     return [
         count for count in CONNECTIONS if not wanted or str(count) in wanted
     ], not wanted or "idle" in wanted
-
-
-def say(message: str) -> None:
-    """Progress, out of the way of the table."""
-    print(message, file=sys.stderr, flush=True)
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import sys
 import tempfile
 from pathlib import Path
 
@@ -50,3 +51,8 @@ def _length(rng: random.Random) -> int:
     while rng.random() < GOES_ON:
         length += 1
     return length
+
+
+def say(message: str) -> None:
+    """Progress, out of the way of the table."""
+    print(message, file=sys.stderr, flush=True)

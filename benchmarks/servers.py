@@ -125,6 +125,10 @@ class Server:
         """Processor seconds of all its processes so far."""
         return sum(times.user + times.system for each in self.tree() if (times := each.cpu_times()))
 
+    def memory(self) -> int:
+        """Resident bytes of all its processes."""
+        return sum(each.memory_info().rss for each in self.tree())
+
     def printed(self) -> str:
         """What it printed."""
         return self.log.read_text(errors="replace")

@@ -57,10 +57,6 @@ def fuzzer(server: Server, seed: int = 0) -> Fuzzer:
     return Fuzzer(described(server), {"name": NAME}, seed)
 
 
-def memory(server: Server) -> int:
-    return sum(each.memory_info().rss for each in server.tree())
-
-
 def test_what_its_own_description_allows_is_answered(server: Server) -> None:
     made = fuzzer(server)
     assert made.posts and len(made.operations) > 5
@@ -77,7 +73,7 @@ def test_wrong_requests_are_refused_and_right_ones_answered(server: Server) -> N
     right = Attempt("right", post(operation.path, json.dumps(value).encode()), bad=False)
     # First all ways once, so that what is loaded when first needed counts as no growth.
     asyncio.run(send(server.port, made.attempts(150)))
-    start = memory(server)
+    start = server.memory()
 
     def mixed() -> Iterator[Attempt]:
         for number, attempt in enumerate(made.attempts(ATTEMPTS)):
@@ -88,7 +84,7 @@ def test_wrong_requests_are_refused_and_right_ones_answered(server: Server) -> N
     found = asyncio.run(send(server.port, mixed()))
     assert not found.wrong, "\n".join([f"{len(found.wrong)} of {found.sent}:", *found.wrong[:20]])
     assert found.sent > ATTEMPTS and found.statuses["200"] >= ATTEMPTS // 50
-    assert memory(server) - start < GROWTH
+    assert server.memory() - start < GROWTH
     after = json.loads(server.ask("POST", operation.path, value)[1])
     assert _told(after) == _told(before)
     assert "Traceback" not in server.printed()
