@@ -21,6 +21,7 @@ from luthier.cli import (
     resume,
     runs,
     schema,
+    serve,
     show,
     tune,
     verify,
@@ -79,7 +80,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (tune, predict, evaluate, export, verify, runs, show, resume, models, check, schema):
+for module in (tune, predict, evaluate, export, verify, serve, runs, show, resume, models, check, schema):
     app.command(module.VERB.__name__)(module.VERB)
 app.add_typer(prior.VERBS, name="prior")
 

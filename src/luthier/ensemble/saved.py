@@ -95,6 +95,11 @@ class SavedEnsemble:
         """Networks that are run for each input: parts that differ in their heads alone count once."""
         return len(self._groups)
 
+    @property
+    def passes(self) -> list[tuple[SharedBody, list[int]]]:
+        """The networks that are run, each with the places of the parts whose logits it gives."""
+        return list(zip(self._bodies, self._groups, strict=True))
+
     def part_outputs(
         self, task: Task, frame: pd.DataFrame, device: torch.device, root: str | Path = "."
     ) -> list[list[np.ndarray]]:
