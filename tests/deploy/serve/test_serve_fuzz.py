@@ -11,17 +11,23 @@ import json
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from serve_attempt import JSON, Attempt, post
 from serve_bombs import SIDE, UNPACKED, gzip_bomb, picture, pictures
 from serve_malformed import Fuzzer
 from serve_schema import Sampler
 from serve_sender import send, verdict
 
+from luthier.deploy.serve import protocol
+from luthier.deploy.serve.base import Refused
+from luthier.deploy.serve.guard import Bounds, parse_json
 from servers import Server
 
 ATTEMPTS = int(os.environ.get("FUZZ") or 1500)
@@ -95,6 +101,51 @@ def _told(answer: dict[str, Any]) -> Any:
     if "predictions" in answer:
         return [{key: value for key, value in each.items() if key != "id"} for each in answer["predictions"]]
     return [each["data"] for each in answer["outputs"] if each["name"] != "id"]
+
+
+# -- what it found -------------------------------------------------------------------------------------------
+
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text(st.sampled_from('a"\\[]{}'), max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(['"', "[", "{\\"]), inner, max_size=2)
+    ),
+)
+
+
+@settings(deadline=None)
+@given(VALUES, st.integers(0, 6))
+def test_nesting_is_counted_outside_of_strings(value: Any, depth: int) -> None:
+    body = json.dumps(value).encode()
+    if _nested(value) > depth:
+        with pytest.raises(Refused, match="nested"):
+            parse_json(body, depth)
+    else:
+        assert parse_json(body, depth) == value
+
+
+def _nested(value: Any) -> int:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if parts is None else 1 + max(map(_nested, parts), default=0)
+
+
+@pytest.mark.parametrize(
+    "body", [b'"' + b'\\"' * 100_000, b'"\\', b'"' * 200_001, b'["a' + b"\\\\" * 100_000 + b"\\"]
+)
+def test_open_strings_are_looked_at_once(body: bytes) -> None:
+    """Going back to each quote would take minutes."""
+    began = time.process_time()
+    with pytest.raises(Refused, match="not JSON"):
+        parse_json(b"[" + b"[]," * 20 + body, 16)
+    assert time.process_time() - began < 2
+
+
+def test_an_id_that_cannot_be_given_back_is_refused() -> None:
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}
+    body = {"inputs": [tensor], "id": "schön"}
+    assert protocol.read(json.dumps(body).encode(), None, "text", Bounds()).id == "schön"
+    with pytest.raises(Refused, match="id must be a string"):
+        protocol.read(json.dumps({**body, "id": "\ud800"}).encode(), None, "text", Bounds())
 
 
 # -- the fuzzer itself ---------------------------------------------------------------------------------------
