@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from luthier.deploy.serve.base import Refused
+from luthier.deploy.serve.guard import is_text
 from luthier.errors import LuthierError
 from luthier.models.processor import Processor, TextProcessor
 from luthier.tasks.base import Batch, Task
@@ -278,20 +279,12 @@ def _large(what: str, limit: int, status: int = 422) -> Refused:
     return Refused(status, "too_large", f"The input has more than {limit:,} {what}, which is the limit here.")
 
 
-def _is_text(text: str) -> bool:
-    """Whether a string has no half of a surrogate pair, which no encoding can say."""
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False
-
-
 def _check_text(given: Any, characters: int) -> Refused | None:
     if not isinstance(given, str):
         return _wrong("text", given)
     if len(given) > characters:
         return _large("characters", characters)
-    if not _is_text(given):
+    if not is_text(given):
         return Refused(422, "input", "The text holds half of a surrogate pair, which is no character.")
     return None
 
@@ -305,7 +298,7 @@ def _check_words(given: Any, limits: Limits) -> Refused | None:
         return _large("words", limits.words)
     if sum(map(len, given)) > limits.characters:
         return _large("characters", limits.characters)
-    if not all(map(_is_text, given)):
+    if not all(map(is_text, given)):
         return Refused(422, "input", "A word holds half of a surrogate pair, which is no character.")
     return None
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import luthier
 from luthier.deploy.serve.base import Answer, Refused
-from luthier.deploy.serve.guard import Bounds, parse_json
+from luthier.deploy.serve.guard import Bounds, is_text, parse_json
 from luthier.deploy.serve.inputs import check_count, from_base64
 
 HEAD = b"inference-header-content-length"
@@ -84,8 +84,9 @@ def read(body: bytes, head: bytes | None, expects: str, bounds: Bounds) -> Call:
     if len(tensors) != 1 or not isinstance(tensors[0], dict):
         raise _wrong(f"Expected one input tensor, {expects}.")
     name = value.get("id")
-    if name is not None and not (isinstance(name, str) and len(name) <= 256):
-        raise _wrong("The id must be a string.")
+    # It is given back, and half of a surrogate pair cannot be.
+    if name is not None and not (isinstance(name, str) and len(name) <= 256 and is_text(name)):
+        raise _wrong("The id must be a string of at most 256 characters.")
     inputs = _elements(tensors[0], binary, expects, bounds)
     return Call(inputs, name, _wanted(value.get("outputs")))
 
