@@ -25,7 +25,7 @@ class Request(BaseModel):
 
 
 app = FastAPI()
-model = TextModel(FOLDER, int(THREADS))
+model = TextModel(FOLDER, int(THREADS), 1)
 
 
 @app.post("/predict")

@@ -1,9 +1,10 @@
 """LitServe around a text classifier, with its own batching. Run by an interpreter that has ``litserve``, and
-by nothing else, as ``litserve_text.py PORT MODEL THREADS BATCH TIMEOUT``.
+by nothing else, as ``litserve_text.py PORT MODEL THREADS BATCH TIMEOUT PART``.
 
-One worker, as ours has one that computes. A batch is tokenised in one call, and cut again into answers.
-BATCH 1 is LitServe as it is without being told of batches. TIMEOUT is how long it gathers, in seconds: with 0
-its worker asks the queue without a pause, which takes one of few cores from torch.
+One worker, as ours has one that computes. A batch is tokenised in one call, and computed in parts of like
+length (see `text_model`), PART texts each. BATCH 1 is LitServe as it is without being told of batches. TIMEOUT
+is how long it gathers, in seconds: with 0 its worker asks the queue without a pause, which takes one of few
+cores from torch.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import litserve
 from text_model import TextModel
 
-PORT, FOLDER, THREADS, BATCH, TIMEOUT = sys.argv[1:]
+PORT, FOLDER, THREADS, BATCH, TIMEOUT, PART = sys.argv[1:]
 
 
 class Classifier(litserve.LitAPI):
@@ -22,7 +23,7 @@ class Classifier(litserve.LitAPI):
 
     def setup(self, device: str) -> None:
         """Loads the model, in the process that computes."""
-        self.model = TextModel(FOLDER, int(THREADS))
+        self.model = TextModel(FOLDER, int(THREADS), int(PART))
 
     # LitServe makes an endpoint's signature of the annotations, and of a dict's a query.
     def decode_request(self, request):  # type: ignore[no-untyped-def]

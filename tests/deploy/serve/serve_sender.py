@@ -4,6 +4,7 @@ server's, none in time, a good one to what must be refused, or a connection clos
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -83,11 +84,13 @@ async def _once(
         async with asyncio.timeout(SECONDS):
             writer.write(attempt.data)
             if attempt.ends:
-                writer.write_eof()
+                # The server may have answered and closed before all of it was sent.
+                with contextlib.suppress(OSError):
+                    writer.write_eof()
             status, keeps = await read_answer(reader)
     except TimeoutError:
         return None, False, "no answer in time"
-    except (ConnectionError, asyncio.IncompleteReadError):
+    except (OSError, asyncio.IncompleteReadError):
         return None, False, ""
     return status, keeps and attempt.http and not attempt.ends, ""
 
