@@ -23,6 +23,9 @@ class Connection(HttpToolsProtocol):
     """From a connection's or a request's first byte to the end of its headers."""
     unread_seconds: ClassVar[float] = 30.0
     """For which a response may lie unread where the buffers are full."""
+    ahead: ClassVar[int] = 64
+    """Requests that a client may send ahead of their answers. Uvicorn would keep all that come, hundreds of
+    thousands a second from a client that does not wait."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -55,6 +58,8 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self._in_head and self._head > self.head_bytes and not self.transport.is_closing():
             self._turn_away(431, b"the headers are too large")
+        if len(self.pipeline) > self.ahead:
+            self.transport.abort()
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
