@@ -3,8 +3,8 @@ by nothing else, as ``litserve_text.py PORT MODEL THREADS BATCH TIMEOUT PART``.
 
 One worker, as ours has one that computes. A batch is tokenised in one call, and computed in parts of like
 length (see `text_model`), PART texts each. BATCH 1 is LitServe as it is without being told of batches. Its
-worker gathers for TIMEOUT seconds: with 0 it asks the queue without a pause, which takes one of few cores from
-torch.
+worker gathers for TIMEOUT seconds: with 0 it asks the queue without a pause, which takes one of few cores
+from torch.
 """
 
 from __future__ import annotations
