@@ -291,9 +291,10 @@ class SingleLabel(Task):
         self, outputs: Sequence[np.ndarray], frame: pd.DataFrame | None = None
     ) -> list[dict[str, Any]]:
         """``label``, its probability as ``confidence``, and all ``probabilities`` by name."""
+        if not len(outputs):
+            return []
         decoded = []
-        for output in outputs:
-            shares = softmax(np.asarray(output, dtype=np.float64))
+        for shares in softmax(as_table(outputs).astype(np.float64), axis=1):
             best = int(np.argmax(shares))
             probabilities = {name: float(share) for name, share in zip(self._labels, shares, strict=True)}
             decoded.append(

@@ -83,6 +83,8 @@ class App:
         self.timeout = timeout
         self._log_access = log_access
         self._date = Date()
+        self._open = 0
+        self.metrics.add(lambda: {"open_requests": self._open, "ready": self.answers.state == "ready"})
         self._routes: dict[str, tuple[str, str, bool, Handler]] = {
             "/predict": ("predict", "POST", True, self._predict),
             "/metrics": ("metrics", "GET", True, self._metrics),
@@ -98,7 +100,11 @@ class App:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._exchange(scope, receive, send)
+            self._open += 1
+            try:
+                await self._exchange(scope, receive, send)
+            finally:
+                self._open -= 1
 
     async def _exchange(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         start = time.perf_counter()
@@ -232,7 +238,7 @@ class App:
             said = {"loading": "The model is being loaded.", "draining": "The server is about to stop."}
             raise Refused(503, state, said.get(state, "The model could not be loaded."), 1.0)
 
-    # -- telling -----------------------------------------------------------------------------------------------
+    # -- telling ---------------------------------------------------------------------------------------------
 
     async def _live(self, exchange: Exchange) -> Response:
         return answer({"live": True})

@@ -1,4 +1,4 @@
-"""`Backend`: a loaded model as a server uses it: encodes inputs one by one, computes batches of them, decodes.
+"""`Backend`: a loaded model as a server uses it: encodes inputs, computes batches of them, decodes.
 
 What a folder holds and which backend is the faster lives in `opening`; when what is computed, in `batcher`.
 """
@@ -290,10 +290,10 @@ def _check_text(given: Any, characters: int) -> Refused | None:
 
 
 def _check_words(given: Any, limits: Limits) -> Refused | None:
-    if not isinstance(given, list | tuple) or not all(isinstance(word, str) for word in given):
-        return _wrong("tokens", given) if not isinstance(given, list) else Refused(
-            422, "input", f"The input is a list with something else than strings; expected {EXPECTED['tokens']}."
-        )  # fmt: skip
+    if not isinstance(given, list | tuple):
+        return _wrong("tokens", given)
+    if not all(isinstance(word, str) for word in given):
+        return Refused(422, "input", "The list has something else than strings; expected a list of words.")
     if len(given) > limits.words:
         return _large("words", limits.words)
     if sum(map(len, given)) > limits.characters:

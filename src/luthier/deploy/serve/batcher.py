@@ -18,6 +18,7 @@ import numpy as np
 
 from luthier.deploy.serve.backend import Backend, Computed, Encoded
 from luthier.deploy.serve.base import Refused, State
+from luthier.deploy.serve.gathering import choose
 from luthier.deploy.serve.opening import made_inputs
 
 log = logging.getLogger("luthier.serve")
@@ -26,6 +27,9 @@ GATHERED = 4
 """Times the largest batch that is encoded ahead: enough to find inputs of like length among."""
 BUSY = 1.0
 """Seconds after which a client that met a full queue is told to ask again, where nothing better is known."""
+
+SPARE = 64.0
+"""See `choose`; where it cannot be measured."""
 
 Answered = Callable[[Backend, "list[Entry]", Computed, "list[dict[str, Any]]"], None]
 
@@ -119,7 +123,8 @@ class Batcher:
         self._answered, self._features = answered, features
         self._observer = observer or Observer()
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
-        self._spare = 64.0
+        self.example: dict[str, Any] = {}
+        self._spare = SPARE
         self._pace = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[None] | None = None
@@ -237,7 +242,7 @@ class Batcher:
             self.state = "ready"
         self._ready.set_result(None)
 
-    # -- in the computing thread -------------------------------------------------------------------------------
+    # -- in the computing thread -----------------------------------------------------------------------------
 
     def _send(self, function: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
@@ -250,7 +255,7 @@ class Batcher:
     def _run(self) -> None:
         try:
             backend = self._open()
-            self._spare = warm_up(backend)
+            self._spare, self.example = warm_up(backend)
         except BaseException as error:
             self._send(self._opened, None, error)
             return
@@ -347,58 +352,27 @@ class Batcher:
             waiting[:] = [entry for entry in waiting if hasattr(entry, "encoded")]
 
 
-def choose(lengths: Sequence[int], rows: int, tokens: int, spare: float) -> list[int]:
-    """Which of the waiting inputs make the next batch.
-
-    The oldest is always among them, so that nobody waits for ever. To it come those of the nearest lengths, as
-    long as the padding costs no more than a batch of their own would.
-
-    Args:
-        lengths: Of the waiting inputs in tokens, the oldest first; at least one.
-        rows: A batch has at most.
-        tokens: A batch has at most, padding included; more only where one input alone has more.
-        spare: Tokens that could be computed in the time that a further batch costs beyond its tokens.
-
-    Returns:
-        Their places, the oldest first.
-    """
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    low = high = order.index(0)
-    longest, waste = lengths[0], 0.0
-    while high - low + 1 < rows:
-        size = high - low + 1
-        below = waste + longest - lengths[order[low - 1]] if low else float("inf")
-        above = float("inf")
-        if high + 1 < len(order):
-            above = waste + size * (lengths[order[high + 1]] - longest)
-        cost = min(below, above)
-        reach = longest if below <= above else lengths[order[high + 1]]
-        if cost > spare or (size + 1) * reach > tokens:
-            break
-        low, high = (low - 1, high) if below <= above else (low, high + 1)
-        longest, waste = reach, cost
-    return sorted(order[low : high + 1])
-
-
-def warm_up(backend: Backend) -> float:
+def warm_up(backend: Backend) -> tuple[float, dict[str, Any]]:
     """Computes made inputs of several sizes, so that no client meets the first and slow ones.
 
     Returns:
-        The tokens that could be computed in the time that a batch costs beyond its tokens; see `choose`.
+        The tokens that could be computed in the time that a batch costs beyond its tokens, for `choose`, and
+        an answer.
     """
     batches = made_inputs(backend)
     times: list[tuple[int, float]] = []
     for batch in batches:
         backend.compute(batch)
+    example: dict[str, Any] = {}
     for batch in batches:
         start = time.perf_counter()
-        backend.decode(backend.compute(batch).outputs, [item.input for item in batch])
+        example = backend.decode(backend.compute(batch).outputs, [item.input for item in batch])[0]
         times.append((sum(item.length for item in batch), time.perf_counter() - start))
     (few, short), (many, long) = min(times), max(times)
     if many <= few or long <= short:
-        return 64.0
+        return SPARE, example
     a_token = (long - short) / (many - few)
-    return float(np.clip(short / a_token - few, 8.0, 512.0))
+    return float(np.clip(short / a_token - few, 8.0, 512.0)), example
 
 
 def _late() -> Refused:

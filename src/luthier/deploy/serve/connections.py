@@ -1,7 +1,7 @@
 """`Connection`: uvicorn's HTTP/1.1 connection, with limits on what a slow or greedy client may hold.
 
-Uvicorn bounds how long a connection idles between requests, but neither how long a request's head takes nor how
-long a response is left unread.
+Uvicorn bounds how long a connection idles between requests, but neither how long a request's head takes nor
+how long a response is left unread.
 """
 
 from __future__ import annotations

@@ -30,7 +30,10 @@ SHORTEST = 16
 REMEMBERED = 256
 """Hosts whose check is remembered at most."""
 DISCARDED = 4
-"""Times the limit that is read of a body that is too large, so that its sender gets to read why."""
+"""A body up to so many times the limit is read to its end, so that its sender gets to read why not."""
+
+PATIENCE = 2.0
+"""Seconds for which that is done at most."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 # Possessive, and a string without its end goes to the end of all: otherwise each quote after an open string
@@ -195,7 +198,7 @@ async def read_body(receive: Receive, headers: Headers, bounds: Bounds) -> bytes
     try:
         async with asyncio.timeout(bounds.seconds):
             if announced > bounds.body:
-                await _discard(receive, bounds.body)
+                await _pass_over(receive, announced, headers, bounds.body)
                 raise _too_large(bounds.body)
             message = await receive()
             if not message.get("more_body", False) and message["type"] == "http.request":
@@ -216,21 +219,23 @@ async def _read_on(receive: Receive, message: Any, limit: int) -> bytes:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > limit:
-            if message.get("more_body", False):
-                await _discard(receive, limit)
             raise _too_large(limit)
         if not message.get("more_body", False):
             return b"".join(parts)
         message = await receive()
 
 
-async def _discard(receive: Receive, limit: int) -> None:
-    left = DISCARDED * limit
-    while left > 0:
-        message = await receive()
-        left -= len(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            return
+async def _pass_over(receive: Receive, announced: int, headers: Headers, limit: int) -> None:
+    """Reads a body that is too large, where that is soon done: a client that is still sending when the
+    connection closes never reads why."""
+    if announced > DISCARDED * limit or b"expect" in headers:
+        return
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while (await receive()).get("more_body", False):
+                continue
+    except TimeoutError:
+        return
 
 
 def _too_large(limit: int) -> Refused:
@@ -280,7 +285,7 @@ def is_text(text: str) -> bool:
         return False
 
 
-# -- settings ---------------------------------------------------------------------------------------------------
+# -- settings ----------------------------------------------------------------------------------------------
 
 
 def read_tokens(path: str | Path) -> list[str]:

@@ -1,5 +1,5 @@
-"""The inputs in a body: JSON, a form with files, or the file itself. The Open Inference Protocol's tensors live
-in `protocol`."""
+"""The inputs in a body: JSON, a form with files, or the file itself. The Open Inference Protocol's tensors
+live in `protocol`."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
 from prometheus_client.core import GaugeMetricFamily
 
 from luthier.deploy.serve.batcher import Observer
@@ -34,17 +34,21 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
-        own = {"registry": self.registry}
         self.requests = Counter(
-            "luthier_requests", "Requests by endpoint and HTTP status.", ["endpoint", "status"], **own
+            "luthier_requests",
+            "Requests by endpoint and HTTP status.",
+            ["endpoint", "status"],
+            registry=self.registry,
         )
         self.errors = Counter(
-            "luthier_errors", "Inputs and requests that got no answer, by the reason.", ["code"], **own
+            "luthier_errors",
+            "Inputs and requests that got no answer, by the reason.",
+            ["code"],
+            registry=self.registry,
         )
-        self.seconds = Histogram(
-            "luthier_request_seconds", "From a request's arrival to its response.", ["endpoint"],
-            buckets=SECONDS, **own,
-        )  # fmt: skip
+        self.seconds = self._histogram(
+            "luthier_request_seconds", "From a request's arrival to its response.", SECONDS, "endpoint"
+        )
         self.queue = self._histogram(
             "luthier_queue_seconds", "Until the computing thread took an input.", SECONDS
         )
@@ -55,12 +59,8 @@ class Metrics:
         )
         self.compute = self._histogram("luthier_compute_seconds", "Computing and decoding a batch.", SECONDS)
         self.rows = self._histogram("luthier_batch_rows", "Inputs a batch.", ROWS)
-        self.answered = Counter("luthier_answers", "Inputs answered, by version.", ["version"], **own)
-        self.waiting = Gauge(
-            "luthier_waiting_inputs",
-            "Inputs accepted and not yet answered.",
-            multiprocess_mode="livesum",
-            **own,
+        self.answered = Counter(
+            "luthier_answers", "Inputs answered, by version.", ["version"], registry=self.registry
         )
         self._callbacks: list[Callback] = []
 
@@ -88,13 +88,15 @@ class Metrics:
         registry = self.registry
         if os.environ.get(METRICS_FOLDER):
             registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry)
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         extra = CollectorRegistry()
         extra.register(_Asked(self._callbacks))
         return generate_latest(registry) + generate_latest(extra)
 
-    def _histogram(self, name: str, told: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(name, told, ["version"], buckets=buckets, registry=self.registry)
+    def _histogram(
+        self, name: str, told: str, buckets: tuple[float, ...], label: str = "version"
+    ) -> Histogram:
+        return Histogram(name, told, [label], buckets=buckets, registry=self.registry)
 
 
 class Times(Observer):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
-import luthier
 from luthier.deploy.serve.guard import Bounds
 
 _STRING = {"type": "string"}
@@ -53,12 +53,12 @@ def document(about: Mapping[str, Any], bounds: Bounds, *, token: bool) -> dict[s
         "/docs": {"get": _get("A page to try the model on.", kind="text/html", free=True)},
         "/openapi.json": {"get": _get("This description.")},
     }
-    for version in about["versions"]:
-        paths[f"{model}/versions/{version}"] = {"get": _get("One version's inputs and outputs.")}
-        paths[f"{model}/versions/{version}/infer"] = {"post": _infer(bounds)}
+    for each in about["versions"]:
+        paths[f"{model}/versions/{each}"] = {"get": _get("One version's inputs and outputs.")}
+        paths[f"{model}/versions/{each}/infer"] = {"post": _infer(bounds)}
     found: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": name, "version": luthier.__version__, "description": _described(about)},
+        "info": {"title": name, "version": version("luthier"), "description": _described(about)},
         "paths": paths,
         "components": {"schemas": _schemas()},
     }

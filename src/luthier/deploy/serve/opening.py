@@ -1,5 +1,5 @@
-"""From a folder to a `Backend`: what the folder holds, which exports of it lie beside, and which of them is the
-faster here.
+"""From a folder to a `Backend`: what the folder holds, which exports of it lie beside, and which of them is
+the faster here.
 
 `find` looks at file names and manifests alone and imports nothing heavy, so that a wrong folder is told at
 once.
@@ -138,7 +138,7 @@ def made_inputs(backend: Backend) -> list[list[Encoded]]:
     return [[one] * rows for one, rows in itertools.product(encoded, (1, 8))]
 
 
-# -- finding ---------------------------------------------------------------------------------------------------
+# -- finding -----------------------------------------------------------------------------------------------
 
 
 def _export(folder: Path, backend: str) -> list[Candidate]:
@@ -164,7 +164,7 @@ def _beside(folder: Path, model: Path) -> list[Candidate]:
     places = [folder, folder.resolve().parent]
     if folder == model and (folder.resolve().parent / RUN).is_file():
         places.append(folder.resolve().parent.parent)
-    found = []
+    found: list[Candidate] = []
     for place in places:
         for child in itertools.islice(sorted(_folders(place)), NEIGHBOURS):
             if child / EXPORT not in [one.folder / EXPORT for one in found] and _same(child, wanted):
@@ -197,7 +197,7 @@ def _digests(model: Path) -> list[str]:
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in manifests]
 
 
-# -- loading ---------------------------------------------------------------------------------------------------
+# -- loading -----------------------------------------------------------------------------------------------
 
 
 def _open(candidate: Candidate, device: str) -> Backend:
@@ -216,8 +216,7 @@ def _open_export(folder: Path) -> Backend:
         for network in exported.networks
     ]
     passes = [
-        Pass(place, (place,), lambda inputs, run=network.logits: [run(inputs)])
-        for place, network in enumerate(exported.networks)
+        Pass(place, (place,), _single(network.logits)) for place, network in enumerate(exported.networks)
     ]
     task, combination = exported.task, exported.combination
     return Backend(
@@ -233,12 +232,13 @@ def _open_model(folder: Path, device: str) -> Backend:
     predictor = Predictor.load(folder, device)
     saved, task, where = predictor.saved, predictor.task, predictor.device
     tokens = 4096 if where.type == "cpu" else 65536
+    passes: list[Pass] = []
     if not isinstance(saved, SavedEnsemble):
         reading = Reading(saved.processor, saved.recipe.max_length, saved.recipe.image_size)
-        passes = [Pass(0, (0,), _network(saved, where))]
+        passes.append(Pass(0, (0,), _network(saved, where)))
         return Backend("torch", task, [reading], passes, lambda parts: list(parts[0]), _head(saved), tokens)
     keys: dict[tuple[Any, ...], int] = {}
-    readings, passes = [], []
+    readings: list[Reading] = []
     for body, group in saved.passes:
         first = saved.parts[group[0]]
         key = first.base["fingerprint"], first.recipe.max_length, first.recipe.image_size
@@ -255,6 +255,10 @@ def _open_model(folder: Path, device: str) -> Backend:
         _head(saved.parts[0]),
         tokens,
     )
+
+
+def _single(logits: Any) -> Any:
+    return lambda inputs: [logits(inputs)]
 
 
 def _network(module: Any, device: Any) -> Any:
@@ -286,7 +290,7 @@ def _head(saved: Any) -> Any:
         return None
 
 
-# -- timing ----------------------------------------------------------------------------------------------------
+# -- timing ------------------------------------------------------------------------------------------------
 
 
 def _faster(opened: list[Backend]) -> Backend:

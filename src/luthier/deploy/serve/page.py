@@ -97,6 +97,7 @@ def html(kind: str, *, token: bool) -> bytes:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head><body><h1>luthier serve</h1>"
         f'<form id="ask" data-kind="{kind}">{_FIELDS[kind]}{secret}<button>Predict</button></form>'
-        f'<pre id="said" role="status">The answer stands here.</pre><h2>From a program</h2><pre>{command}</pre>'
+        '<pre id="said" role="status">The answer stands here.</pre>'
+        f"<h2>From a program</h2><pre>{command}</pre>"
         f"<table>{rows}</table><script>{_SCRIPT}</script></body></html>"
     ).encode()

@@ -1,8 +1,8 @@
 """The Open Inference Protocol, version 2, over HTTP: tensors to inputs, and answers to tensors.
 
-https://github.com/kserve/open-inference-protocol, with its extension for binary tensor data in requests, which
-Triton's client uses by default. Texts are BYTES; an image is the BYTES of its file (base64 in JSON); a list of
-words is a row of a BYTES tensor of two axes, or an element that holds a JSON list.
+The specification is kserve/open-inference-protocol's; its extension for binary tensor data is read, since
+Triton's client sends it by default. Texts are BYTES; an image is the BYTES of its file (base64 in JSON); a
+list of words is a row of a BYTES tensor of two axes, or an element that holds a JSON list.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version as version_of
 from typing import Any
 
-import luthier
 from luthier.deploy.serve.base import Answer, Refused
 from luthier.deploy.serve.guard import Bounds, is_text, parse_json
 from luthier.deploy.serve.inputs import check_count, from_base64
@@ -41,7 +41,7 @@ class Call:
 
 def server() -> dict[str, Any]:
     """What ``GET /v2`` says."""
-    return {"name": "luthier", "version": luthier.__version__, "extensions": ["binary_tensor_data"]}
+    return {"name": "luthier", "version": version_of("luthier"), "extensions": ["binary_tensor_data"]}
 
 
 def model(about: Mapping[str, Any], version: str | None = None) -> dict[str, Any]:
@@ -126,8 +126,8 @@ def written(call: Call, answers: Sequence[Answer | Refused], about: Mapping[str,
 
 
 def fields(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A tensor for each member of the answers that is a text, a number, or numbers by name; what else they hold
-    is in ``answer`` alone."""
+    """A tensor for each member of the answers that is a text, a number, or numbers by name; what else they
+    hold is in ``answer`` alone."""
     tensors: list[dict[str, Any]] = []
     for name in values[0] if values else ():
         if name in ("id", "answer") or any(name not in value for value in values):
@@ -143,6 +143,14 @@ def fields(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 {"name": name, "datatype": "FP64", "shape": [len(column), len(keys)], "data": data}
             )
     return tensors
+
+
+def columns(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What `fields` makes of answers like this one, as `model` tells it: shapes with -1 for the inputs."""
+    return [
+        {"name": tensor["name"], "datatype": tensor["datatype"], "shape": [-1, *tensor["shape"][1:]]}
+        for tensor in fields([value])
+    ]
 
 
 def _is_number(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """Runs the server in one process: opens what answers, listens, and ends in good order.
 
-Several processes that share a port live in `workers`. Nothing heavy is imported before the settings were found
-to be right.
+Several processes that share a port live in `workers`. Nothing heavy is imported before the settings were
+found to be right.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import os
 import signal
 import socket
 import sys
@@ -110,6 +111,8 @@ def run(
         LuthierError: The model cannot be loaded.
     """
     log_to_stderr()
+    # Its threads would wake for a few short texts, and take the cores from the network's.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_main(settings, place, port, lifeline, loaded))
 

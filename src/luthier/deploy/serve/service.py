@@ -18,6 +18,7 @@ from typing import Any
 from luthier.deploy.serve.backend import Backend, Computed
 from luthier.deploy.serve.base import Answer, Refused, State
 from luthier.deploy.serve.batcher import Batcher, Entry, Observer
+from luthier.deploy.serve.protocol import columns
 from luthier.monitor.observation import Observation, Recorder
 
 log = logging.getLogger("luthier.serve")
@@ -88,6 +89,7 @@ class Service:
                 "input": task.input_kind,
                 "labels": list(task.label_names),
                 "backend": backend.name,
+                "outputs": columns(self._batcher.example),
             }
         return about
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from luthier.errors import SettingError
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable by which prometheus-client knows the folder that worker processes share; set before
-it is imported."""
+"""The environment variable by which prometheus-client knows the folder that worker processes share; set
+before it is imported."""
 BACKLOG = 2048
 """Connections that wait to be accepted at most."""
 

@@ -1,7 +1,8 @@
 """Several worker processes behind one port: started, watched, restarted, and stopped together.
 
 Each listens at the port with a socket of its own, and the system shares connections out among them. One that
-dies takes its own open connections with it and nothing else; one that is restarted listens once it can answer.
+dies takes its own open connections with it and nothing else; one that is restarted listens once it can
+answer.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Supervisor:
 
         worker = self._workers.pop(slot)
         worker.process.join()
-        multiprocess.mark_process_dead(worker.process.pid)
+        multiprocess.mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]
         told = _told(worker.said)
         if isinstance(told, tuple):
             raise RunError(*told)
