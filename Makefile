@@ -68,7 +68,7 @@ bench-verdicts: $(VENV)/.installed  ## whether verdicts name troubles that were 
 bench-export: $(VENV)/.developing  ## exports against the models they are from; ROW="bert mobilenet_v2" for some models
 	@ROW="$(ROW)" PYTHONPATH=tests:tests/models $(BIN)/python benchmarks/export.py
 
-bench-serve: $(VENV)/.developing  ## serving against LitServe and FastAPI; ROW="32 idle" for some rows, SECONDS=8
+bench-serve: $(VENV)/.developing  ## serving against LitServe and FastAPI; ROW="32 idle" for some rows, SECONDS=7
 	@ROW="$(ROW)" SECONDS="$(SECONDS)" PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python benchmarks/serve.py
 
 bench-soak: $(VENV)/.developing  ## whether serving grows under half an hour of everything at once; MINUTES=30

@@ -40,7 +40,7 @@ REQUIREMENTS = [
     "torch==2.13.0", "transformers==5.23.0",
 ]  # fmt: skip
 CONNECTIONS = (1, 8, 32, 128)
-USUAL = 8.0
+USUAL = 7.0
 SECONDS = float(os.environ.get("SECONDS") or USUAL)
 ROUNDS = int(os.environ.get("ROUNDS") or 5)
 THREADS = int(os.environ.get("THREADS") or os.cpu_count() or 1)
