@@ -17,7 +17,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import deploy_models
 from serve_malformed import Fuzzer
 from serve_sender import Found, send
 
@@ -66,6 +65,8 @@ def row(kind: str, found: Found, seconds: float, grown: float, *, alive: bool) -
 
 def measure(kind: str) -> dict[str, Any]:
     """Serves a model, sends what is wrong, and asks whether it still answers."""
+    import deploy_models
+
     model, share = KINDS[kind]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

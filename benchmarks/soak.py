@@ -174,7 +174,8 @@ def growth(samples: Sequence[Sample]) -> tuple[float, tuple[float, float]]:
     count = min(STRETCHES, int(half.sum()))
     x, y = (np.array([part.mean() for part in np.array_split(all_[half], count)]) for all_ in (times, memory))
     slope, _, low, high = theilslopes(y, x)
-    scale = (x[-1] - x[0]) / y.mean()
+    # From stretch to stretch it is less than all of the half.
+    scale = (times[-1] - times[half][0]) / y.mean()
     return float(slope * scale), (float(low * scale), float(high * scale))
 
 

@@ -13,8 +13,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from hypothesis import given as for_all
+from hypothesis import settings
 from hypothesis import strategies as st
+from serve_sender import Found
 
+import fuzz
 import load
 import serve
 import served
@@ -152,6 +155,17 @@ def test_a_paused_server_takes_no_time_and_goes_on(echo):
     assert echo.cpu() >= before and echo.memory() > 2**20
 
 
+# -- wrong requests ------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_answer_or_a_dead_server_fails():
+    counts = Counter({"422": 3, "413": 1, "200": 2, "closed": 4})
+    good = fuzz.row("text", Found(counts, [], 0.2), 1.0, 2.0, alive=True)
+    assert good["met"] and good["peer"] == "10 requests in 1 s: 2 2xx, 4 4xx, 4 closed; +2 MiB"
+    assert not fuzz.row("text", Found(counts, ["one"], 0.2), 1.0, 2.0, alive=True)["met"]
+    assert not fuzz.row("text", Found(counts, [], 0.2), 1.0, 2.0, alive=False)["met"]
+
+
 # -- soaking -------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +173,7 @@ def samples(memory):
     return [soak.Sample(5.0 * at, each, 20, 9) for at, each in enumerate(memory)]
 
 
+@settings(deadline=None, max_examples=30)
 @for_all(st.integers(0, 10_000), st.floats(100, 2000), st.floats(-0.2, 0.2))
 def test_growth_is_found_whatever_the_noise(seed, size, share):
     noise = np.random.default_rng(seed).normal(scale=0.001 * size, size=360)
