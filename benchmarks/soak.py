@@ -113,7 +113,8 @@ class Clients:
             seed += 1
             fuzzer = Fuzzer(self.document, {}, seed)
             found = await send(self.port, fuzzer.attempts(50), connections=2)
-            self.counts.update({f"bad {status[0]}xx": count for status, count in found.statuses.items()})
+            for status, count in found.statuses.items():
+                self.counts["bad closed" if status == "closed" else f"bad {status[0]}xx"] += count
             self.wrong += found.wrong
             await asyncio.sleep(1)
 
