@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import deploy_models
@@ -125,3 +129,35 @@ def test_statistics_of_a_text(backend: Backend) -> None:
     plain, strange = (backend.statistics(one) for one in encoded(backend, ["the cat", "the qqq"]))
     assert plain == {"length": 4.0, "unknown": 0.0}
     assert strange == {"length": 4.0, "unknown": 0.5}
+
+
+def test_an_ensemble_answers_as_its_predictor(
+    finished: Callable[..., deploy_models.Finished], tmp_path: Path
+) -> None:
+    """Three networks, two of which share their body and one of which reads other tokens."""
+    folders = [finished(kind).folder for kind in ("bert", "bert", "roberta")]
+    for place, folder in enumerate(folders):
+        shutil.copytree(folder, tmp_path / "model" / "parts" / str(place))
+    first = json.loads((folders[0] / "luthier.json").read_text())
+    parts = [
+        {
+            "directory": f"parts/{place}",
+            "trial": place,
+            "seed": 0,
+            "sha256": hashlib.sha256((folder / "luthier.json").read_bytes()).hexdigest(),
+        }
+        for place, folder in enumerate(folders)
+    ]
+    manifest = {
+        "format": 1, "name": "greedy", "combination": {"kind": "average", "weights": [0.5, 0.25, 0.25]},
+        "parts": parts, "labels": first["labels"], "task_state": first["task_state"], "temperature": 1.3,
+    }  # fmt: skip
+    (tmp_path / "model" / "ensemble.json").write_text(json.dumps(manifest))
+    backend = serve_live.opened(tmp_path / "model")
+    assert len(backend.passes) == 2
+    assert len(backend.readings) == 2
+    computed = backend.compute(encoded(backend, TEXTS), features=True)
+    predictor = Predictor.load(tmp_path / "model", "cpu")
+    np.testing.assert_allclose(computed.outputs, predictor.outputs(predictor.frame(TEXTS)), atol=1e-5)
+    assert computed.features is not None
+    assert computed.features.shape == (len(TEXTS), 32)

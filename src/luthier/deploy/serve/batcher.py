@@ -130,6 +130,7 @@ class Batcher:
         self._ready: asyncio.Future[None] | None = None
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
+        self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="luthier-compute", daemon=True)
 
     # -- on the event loop -----------------------------------------------------------------------------------
@@ -203,7 +204,9 @@ class Batcher:
             return
         await self._empty.wait()
         self._queue.put(None)
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        # Not by joining the thread: where a batch takes longer than whoever waits here does, the process must
+        # be able to end without it.
+        await self._ended.wait()
         self.backend = None
 
     def _expire(self, request: Request) -> None:
@@ -253,6 +256,12 @@ class Batcher:
             log.debug("answers after the end of the loop")
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._send(self._ended.set)
+
+    def _work(self) -> None:
         try:
             backend = self._open()
             self._spare, self.example = warm_up(backend)

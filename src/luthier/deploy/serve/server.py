@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -148,7 +149,8 @@ async def _main(
             if loaded is not None:
                 loaded()
             await asyncio.wait([stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
-        await _drain(answers, settings.drain)
+        left = await _drain(answers, settings.drain)
+        server.config.timeout_graceful_shutdown = max(1, round(left))
     finally:
         loading.cancel()
         stopping.cancel()
@@ -157,13 +159,16 @@ async def _main(
     return 0
 
 
-async def _drain(answers: Answers, seconds: float) -> None:
-    """Has the accepted requests answered, for so long; `/v2/health/ready` says 503 meanwhile."""
+async def _drain(answers: Answers, seconds: float) -> float:
+    """Has the accepted requests answered, for so long, and gives the seconds that are left of it;
+    `/v2/health/ready` says 503 meanwhile."""
+    begun = time.monotonic()
     log.info("stopping: accepted requests are finished first, for up to %g s", seconds)
     try:
         await asyncio.wait_for(answers.close(), seconds)
     except TimeoutError:
         log.warning("stopping with requests unanswered: they took longer than %g s", seconds)
+    return max(0.0, begun + seconds - time.monotonic())
 
 
 def make_server(app: Any, connections: int, drain: float) -> Any:

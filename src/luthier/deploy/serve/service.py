@@ -5,6 +5,7 @@ Gathering and computing live in `batcher`, the model itself in `backend`, HTTP i
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import os
@@ -125,7 +126,7 @@ class Service:
         """See `luthier.deploy.serve.base.Answers`."""
         await self._batcher.close()
         if self._notes is not None:
-            self._notes.close()
+            await asyncio.to_thread(self._notes.close)
 
 
 @dataclass(frozen=True)

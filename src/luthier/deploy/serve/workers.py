@@ -109,16 +109,15 @@ class Supervisor:
         """Has a worker restarted after a while.
 
         Raises:
-            RunError: It never could load the model, and said why.
+            RunError: One of the first could not load the model, and said why.
         """
-        from prometheus_client import multiprocess
-
         worker = self._workers.pop(slot)
         worker.process.join()
-        multiprocess.mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]
         told = _told(worker.said)
         if isinstance(told, tuple):
-            raise RunError(*told)
+            if not worker.deaths:
+                raise RunError(*told)
+            log.error("worker %d cannot load the model: %s", slot, told[0])
         deaths = 1 if time.monotonic() - worker.started > YOUNG else worker.deaths + 1
         after = min(LONGEST, SHORTEST * 2 ** (deaths - 1))
         log.error(
