@@ -57,6 +57,16 @@ def test_the_faster_is_taken_and_told(place: Path, caplog: pytest.LogCaptureFixt
     assert "onnx" in caplog.text
 
 
+def test_who_has_no_export_is_told_of_them(
+    text_model: deploy_models.Finished, caplog: pytest.LogCaptureFixture
+) -> None:
+    for backend, told in (("auto", True), ("torch", False)):
+        caplog.clear()
+        with caplog.at_level("INFO", logger="luthier.serve"):
+            serve_live.opened(text_model.folder, backend)
+        assert ("luthier export" in caplog.text) == told
+
+
 def test_an_export_that_is_damaged_is_left_aside(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "model", tmp_path / "model")
     shutil.copytree(place / "fast", tmp_path / "fast")

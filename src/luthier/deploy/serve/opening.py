@@ -40,11 +40,13 @@ class Candidate:
         folder: A model folder or an export.
         kind: Which of the two.
         backend: ``torch`` for a model, the format for an export.
+        alone: Whether an export was looked for beside it and none was there.
     """
 
     folder: Path
     kind: Literal["model", "export"]
     backend: str
+    alone: bool = False
 
 
 def find(place: str | Path, backend: str = "auto") -> list[Candidate]:
@@ -81,8 +83,8 @@ def find(place: str | Path, backend: str = "auto") -> list[Candidate]:
             f"'{place}' is no finished model: it has neither {RUN} nor {MODEL}, {ENSEMBLE} or {EXPORT}.",
             "Give the folder of a finished run, the model/ folder in it, or an export.",
         )
-    own = Candidate(model, "model", "torch")
     beside = [] if backend == "torch" else _beside(folder, model)
+    own = Candidate(model, "model", "torch", alone=backend == "auto" and not beside)
     if backend == "onnx" and not beside:
         raise SettingError(
             f"No ONNX export of this model lies in '{folder}' or beside it.",
@@ -116,8 +118,10 @@ def open_backend(
         torch.set_num_threads(threads)
     if device == "auto" and torch.cuda.is_available():
         # An export runs on the CPU: there is nothing to be timed.
-        candidates = candidates[:1]
+        candidates, device = candidates[:1], "cuda"
     opened = [_open(candidates[0], device)]
+    if candidates[0].alone and device in ("auto", "cpu"):
+        log.info("an ONNX export next to the model would be timed, and is often faster: luthier export")
     for other in candidates[1:]:
         try:
             opened.append(_open(other, device))
