@@ -241,7 +241,13 @@ def estimates() -> Found:
             judge = Judge(worlds()[at].reference(HELD_OUT, rng, features=1), SETTINGS)
             rows = worlds()[at].draw(1000, rng, made[at])
             seen = view("class", CLASSES, worlds()[at].outputs(rows))
-            told = judge.accuracy.estimate(seen.confidence, seen.example, 1000, level=0.95, alpha=0.01)
+            told = judge.accuracy.estimate(
+                seen.confidence,
+                seen.example,
+                {"length": rows.length, "unknown": rows.unknown},
+                level=0.95,
+                alpha=0.01,
+            )
             assert told is not None
             off.append(told.value - truth[at])
             held.append(told.interval[0] <= worlds()[at].right(rows) <= told.interval[1])

@@ -112,6 +112,7 @@ class World:
             confusion,
             features=rows.features[:features],
             statistics={"length": rows.length, "unknown": rows.unknown},
+            measured=np.arange(count),
         )
 
     def requests(self, rows: Rows, *, labels: bool = False) -> Requests:

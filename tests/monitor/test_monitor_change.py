@@ -54,7 +54,7 @@ def test_too_little_to_place_a_change() -> None:
     assert flat is not None and flat.form == "sudden" and flat.before
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 5000), st.floats(0, 0.25), st.floats(0.001, 0.2))
 def test_laws_of_the_bound(first: int, second: int, variance: float, delta: float) -> None:
     def of(first: int, second: int, variance: float = variance, delta: float = delta) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luthier.monitor.sequential import holm, spend
@@ -12,6 +12,7 @@ from luthier.monitor.sequential import holm, spend
 P = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(P, st.integers(0, 2**32 - 1))
 def test_laws_of_holm(p: list[float], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -39,6 +40,7 @@ def test_holm_keeps_the_familywise_error_also_with_dependence() -> None:
     assert rejected <= 0.06
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3000), max_size=30), st.floats(0.001, 0.2), st.integers(1, 2000))
 def test_looks_spend_no_more_than_the_rate(new: list[int], alpha: float, window: int) -> None:
     spent = [spend(alpha, count, window) for count in new]

@@ -28,6 +28,7 @@ from luthier.monitor.judgement import (
 )
 from luthier.monitor.performance import Accuracy, count_errors, count_right
 from luthier.monitor.priors import priors
+from luthier.monitor.rightness import Statistics
 from luthier.monitor.sequential import holm, spend
 from luthier.monitor.views import View, finite, row_means, view
 
@@ -56,7 +57,9 @@ class Judge:
         good = np.flatnonzero(finite(reference.outputs))
         self.seen = view(reference.kind, reference.classes, [reference.outputs[i] for i in good.tolist()])
         self.lines = lines(reference, self.seen)
-        self.accuracy = Accuracy(reference.confidence, reference.right, reference.example)
+        self.accuracy = Accuracy(
+            reference.confidence, reference.right, reference.example, _measured(reference)
+        )
 
     def judge(self, requests: Requests, *, new: int | None = None) -> Judgement:
         """Says what changed and whether it hurts.
@@ -129,7 +132,7 @@ class Judge:
         level = self.settings.level
         if estimating:
             told.estimate = self.accuracy.estimate(
-                seen.confidence, seen.example, len(window), level=level, alpha=alpha
+                seen.confidence, seen.example, _of_decisions(window, seen), level=level, alpha=alpha
             )
         else:
             told.notes.append(
@@ -208,7 +211,7 @@ class Judge:
         outcomes = self._outcomes(told, window, seen)
         usual = None
         if len(self.seen.confidence) and self.accuracy.rows:
-            usual = (self.seen, self._expected(self.seen))
+            usual = (self.seen, self._expected(self.seen, {}))
         found.slice = explain.worst_part(outcomes, seen, window, usual, self.reference.classes)
         if not leading:
             found.examples = explain.least_sure(outcomes, window)
@@ -237,11 +240,30 @@ class Judge:
         if told.harm_by == "labels" and window.outcomes is not None:
             return window.outcomes if self.reference.kind != "number" else -window.outcomes
         if len(seen.confidence) and self.accuracy.rows:
-            return self._expected(seen)
+            return self._expected(seen, _of_decisions(window, seen))
         return np.full(len(window), math.nan)
 
-    def _expected(self, seen: View) -> np.ndarray:
-        return row_means(self.accuracy.probabilities(seen.confidence), seen.example, len(seen.scores))
+    def _expected(self, seen: View, statistics: Statistics) -> np.ndarray:
+        probabilities = self.accuracy.probabilities(seen.confidence, statistics)
+        return row_means(probabilities, seen.example, len(seen.scores))
+
+
+def _of_decisions(requests: Requests, seen: View) -> Statistics:
+    """Statistics of the input of each decision."""
+    return {name: np.asarray(values)[seen.example] for name, values in requests.statistics.items()}
+
+
+def _measured(reference: Reference) -> Statistics:
+    """Statistics of the input of each of the reference's decisions; none where it is not known which."""
+    rows, order = np.unique(reference.measured, return_index=True)
+    if not len(rows) or not len(reference.example):
+        return {}
+    place = np.clip(np.searchsorted(rows, reference.example), 0, len(rows) - 1)
+    known = rows[place] == reference.example
+    return {
+        name: np.where(known, np.asarray(values, dtype=np.float64)[order][place], math.nan)
+        for name, values in reference.statistics.items()
+    }
 
 
 def _check(settings: Settings) -> None:

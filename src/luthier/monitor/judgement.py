@@ -66,6 +66,8 @@ class Reference:
         errors: (m,) absolute errors, for numbers; empty for other kinds.
         features: (r, width) of what the head read, some hundred rows; None where it is not known.
         statistics: (s,) samples of the numbers that describe inputs, by name.
+        measured: (s,) the row, as numbered in ``example``, that each entry of ``statistics`` is of; empty
+            where that is not known. With it, accuracy is estimated with regard to what inputs are like.
     """
 
     kind: Kind
@@ -79,6 +81,7 @@ class Reference:
     errors: np.ndarray = field(default_factory=lambda: np.empty(0))
     features: np.ndarray | None = None
     statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
+    measured: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)

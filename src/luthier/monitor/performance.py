@@ -12,10 +12,8 @@ import numpy as np
 
 from luthier.evaluate.intervals import Interval
 from luthier.monitor.judgement import Estimate
-from luthier.monitor.views import EDGE, row_means
-
-_STEPS = 50
-_TRUST = np.array([1.0, 4.0])  # precision of the belief that confidences are right as they are
+from luthier.monitor.rightness import Rightness, Statistics
+from luthier.monitor.views import row_means
 
 
 class Mean(NamedTuple):
@@ -40,9 +38,8 @@ class Accuracy:
     """Estimates the share of right answers without labels, from a reference whose answers are known.
 
     Confidence-based: the expected share of right answers is the mean probability of being right (Guillory et
-    al. 2021, average confidence; NannyML calls it CBPE). That probability is read off the confidence by a
-    logistic regression on its log-odds, fitted on the reference (Platt 1999), with a weak belief that
-    confidences are right as they are. What is estimated is the difference to the reference (difference of
+    al. 2021, average confidence; NannyML calls it CBPE). That probability is read off the confidence by
+    `Rightness`, fitted on the reference. What is estimated is the difference to the reference (difference of
     confidences, equation 3 there), which is then taken off what was tested.
 
     All means are over rows; a row of several decisions counts by the share of them that is right.
@@ -51,28 +48,40 @@ class Accuracy:
         confidence: (d,) of the reference's decisions.
         right: (d,) bool.
         example: (d,) the row of each.
+        statistics: As in `Rightness`.
     """
 
-    def __init__(self, confidence: np.ndarray, right: np.ndarray, example: np.ndarray) -> None:
+    def __init__(
+        self,
+        confidence: np.ndarray,
+        right: np.ndarray,
+        example: np.ndarray,
+        statistics: Statistics | None = None,
+    ) -> None:
         rows = np.unique(example, return_inverse=True)[1].reshape(-1)
         self.rows = int(rows.max(initial=-1)) + 1
         self.outcomes = row_means(np.asarray(right, dtype=np.float64), rows, self.rows)
         self.tested = mean_of(self.outcomes) if self.rows else Mean(math.nan, math.nan, 0)
-        design = _design(confidence)
-        self.map, self.covariance = _fit(design, np.asarray(right, dtype=np.float64), rows)
+        self.map = Rightness(confidence, np.asarray(right, dtype=np.float64), rows, statistics)
+        design = self.map.design(confidence, statistics or {})
         self.expected, self.slope = self._expected(design, rows, self.rows)
-        sure = row_means(_log_odds(confidence), rows, self.rows)
         # Average thresholded confidence (Garg et al. 2022, equation 4): as many rows lie above the threshold
         # as are right.
-        self.threshold = float(np.quantile(sure, 1 - self.tested.value)) if self.rows else math.nan
-        self.above = float((sure > self.threshold).mean()) if self.rows else math.nan
+        self.threshold = float(np.quantile(self.expected, 1 - self.tested.value)) if self.rows else math.nan
+        self.above = float((self.expected > self.threshold).mean()) if self.rows else math.nan
 
-    def probabilities(self, confidence: np.ndarray) -> np.ndarray:
-        """(d,) probabilities that decisions of these confidences are right."""
-        return _logistic(_design(confidence) @ self.map)
+    def probabilities(self, confidence: np.ndarray, statistics: Statistics) -> np.ndarray:
+        """(d,) probabilities that decisions of these confidences and inputs are right."""
+        return self.map.probabilities(self.map.design(confidence, statistics))
 
     def estimate(
-        self, confidence: np.ndarray, example: np.ndarray, rows: int, *, level: float, alpha: float
+        self,
+        confidence: np.ndarray,
+        example: np.ndarray,
+        statistics: Statistics | None = None,
+        *,
+        level: float,
+        alpha: float,
     ) -> Estimate | None:
         """The share of right answers among requests.
 
@@ -83,8 +92,8 @@ class Accuracy:
 
         Args:
             confidence: (d,) of the requests' decisions.
-            example: (d,) the request of each, below ``rows``.
-            rows: How many requests there are; those without a decision are left out.
+            example: (d,) the request of each.
+            statistics: (d,) numbers that describe the input of each.
             level: Of the interval.
             alpha: Of the one-sided interval of the drop.
 
@@ -95,18 +104,16 @@ class Accuracy:
         count, codes = len(held[0]), held[1].reshape(-1)
         if not count or not self.rows:
             return None
-        design = _design(confidence)
+        design = self.map.design(confidence, statistics or {})
         expected, slope = self._expected(design, codes, count)
         drop = float(self.expected.mean() - expected.mean())
         apart = slope - self.slope
-        noise = float(_variance(expected) + _variance(self.expected) + apart @ self.covariance @ apart)
-        probability = _logistic(design @ self.map)
+        noise = float(_variance(expected) + _variance(self.expected) + apart @ self.map.covariance @ apart)
+        probability = self.map.probabilities(design)
         sizes = np.bincount(codes)[codes]
         binomial = float((probability * (1 - probability) / sizes**2).sum() / count**2)
         value = min(1.0, max(0.0, self.tested.value - drop))
-        total = (
-            binomial + float(slope @ self.covariance @ slope) + self._shift(confidence, codes, count, drop)
-        )
+        total = binomial + float(slope @ self.map.covariance @ slope) + self._shift(expected, drop)
         return Estimate(
             "accuracy",
             value,
@@ -120,19 +127,19 @@ class Accuracy:
         )
 
     def _expected(self, design: np.ndarray, codes: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """(rows,) expected outcomes, and (2,) how their mean changes with the parameters of the map."""
-        probability = _logistic(design @ self.map)
+        """(rows,) expected outcomes, and (k,) how their mean changes with the parameters of the map."""
+        probability = self.map.probabilities(design)
         if not rows:
-            return np.empty(0), np.zeros(2)
+            return np.empty(0), np.zeros(design.shape[1])
         change = [row_means(probability * (1 - probability) * one, codes, rows).mean() for one in design.T]
         return row_means(probability, codes, rows), np.array(change)
 
-    def _shift(self, confidence: np.ndarray, codes: np.ndarray, rows: int, drop: float) -> float:
+    def _shift(self, expected: np.ndarray, drop: float) -> float:
         """A quarter of the square by which thresholded confidence says another drop, beyond its own noise:
         the interval then reaches about as far as that drop."""
-        above = float((row_means(_log_odds(confidence), codes, rows) > self.threshold).mean())
+        above = float((expected > self.threshold).mean())
         share = self.tested.value
-        noise = share * (1 - share) * (1 / rows + 1 / self.rows)
+        noise = share * (1 - share) * (1 / len(expected) + 1 / self.rows)
         return max(0.0, (self.above - above - drop) ** 2 - noise) / 4
 
 
@@ -216,39 +223,6 @@ def quantile(share: float) -> float:
     from scipy.special import ndtri
 
     return float(ndtri(min(1 - 1e-12, max(1e-12, share))))
-
-
-def _fit(design: np.ndarray, right: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Intercept and slope of the logistic map by Newton's method, and their covariance, which counts
-    decisions of one row as dependent (the sandwich of Liang & Zeger 1986)."""
-    belief = np.array([0.0, 1.0])
-    fitted = belief.copy()
-    for _ in range(_STEPS):
-        probability = _logistic(design @ fitted)
-        bend = (design.T * (probability * (1 - probability))) @ design + np.diag(_TRUST)
-        step = np.linalg.solve(bend, design.T @ (right - probability) - _TRUST * (fitted - belief))
-        fitted += step / max(1.0, float(np.abs(step).max()))
-        if np.abs(step).max() < 1e-9:
-            break
-    residual = (right - _logistic(design @ fitted))[:, None] * design
-    scores = np.zeros((int(rows.max(initial=-1)) + 1, 2))
-    np.add.at(scores, rows, residual)
-    inverse = np.linalg.inv(bend)
-    return fitted, inverse @ (scores.T @ scores + np.diag(_TRUST)) @ inverse
-
-
-def _log_odds(confidence: np.ndarray) -> np.ndarray:
-    inside = np.clip(np.asarray(confidence, dtype=np.float64), EDGE, 1 - EDGE)
-    return np.asarray(np.log(inside / (1 - inside)))
-
-
-def _design(confidence: np.ndarray) -> np.ndarray:
-    odds = _log_odds(confidence)
-    return np.stack([np.ones_like(odds), odds], axis=1)
-
-
-def _logistic(values: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-np.clip(values, -60, 60))))
 
 
 def _variance(values: np.ndarray) -> float:
