@@ -20,7 +20,9 @@ def promote(
     reason: o.Reason = "",
     as_json: o.AsJson = False,
 ) -> None:
-    """Give a deployed version another role."""
+    """Give a deployed version another role.
+
+    Servers follow within seconds."""
     from luthier.cli.output import console, print_json
     from luthier.run.deployments import promote as run
 

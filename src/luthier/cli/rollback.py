@@ -18,7 +18,9 @@ def rollback(
     reason: o.Reason = "",
     as_json: o.AsJson = False,
 ) -> None:
-    """Go back to the last good version, or to another."""
+    """Put what was good in full charge again.
+
+    Ends a canary where one is running, otherwise the version before takes over."""
     from luthier.cli.output import console, print_json
     from luthier.run.deployments import rollback as run
 
