@@ -13,16 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import deploy_models
 import httpx
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "deploy"))
-import deploy_models
-
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return deploy_models.finish(tmp_path_factory.mktemp("served"), "bert").folder
+def model(text_model: deploy_models.Finished) -> Path:
+    return text_model.folder
 
 
 def free_port() -> int:
