@@ -89,7 +89,7 @@ def gather(
         right=right,
         example=example,
         confusion=None if confusion is None else np.asarray(confusion[1]),
-        errors=errors_of(task, outputs, targets) if kind == "number" else np.empty(0),
+        errors=_errors(task, outputs, targets, order) if kind == "number" else np.empty(0),
         features=_features(features),
         statistics=_statistics(task, frame, order[:ROWS], processor, max_length, root),
     )
@@ -101,6 +101,14 @@ def errors_of(task: Task, outputs: Sequence[np.ndarray], targets: Sequence[np.nd
     true = task.decode([np.atleast_1d(target) for target in targets])
     pairs = zip(said, true, strict=True)
     return np.array([abs(one["value"] - other["value"]) for one, other in pairs], dtype=np.float64)
+
+
+def _errors(
+    task: Task, outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray], order: np.ndarray
+) -> np.ndarray:
+    """Errors of rows drawn, of those that have a target."""
+    found = errors_of(task, outputs, targets)[order]
+    return np.asarray(found[np.isfinite(found)][:DECISIONS])
 
 
 def _decisions(
@@ -238,7 +246,7 @@ def _arrays(reference: Reference) -> dict[str, np.ndarray]:
         "confidence": reference.confidence.astype(np.float32),
         "right": reference.right.astype(np.uint8),
         "example": reference.example.astype(np.int32),
-        "errors": reference.errors.astype(np.float32)[:DECISIONS],
+        "errors": reference.errors.astype(np.float32),
         "features": None if reference.features is None else _half(reference.features),
         **{f"statistics.{name}": values for name, values in reference.statistics.items()},
     }
