@@ -164,3 +164,20 @@ def test_settings_that_mean_nothing_are_refused() -> None:
     for wrong in (Settings(alpha=0.0), Settings(level=1.0), Settings(short=2000), Settings(fewest=0)):
         with pytest.raises(SettingError):
             Judge(reference(100), wrong)
+
+
+def test_statistics_are_matched_to_decisions_by_their_row() -> None:
+    made = reference()
+    length = made.statistics["length"]
+    right = np.where(length < 20, np.arange(1000) % 2 == 0, made.right)
+    order = np.random.default_rng(0).permutation(1000)
+    plain, matched, mixed = (
+        Judge(replace(made, right=right, measured=rows, statistics={"length": values})).accuracy.map
+        for rows, values in (
+            (np.empty(0, dtype=int), length),
+            (np.arange(1000), length),
+            (order, length[order]),
+        )
+    )
+    assert not plain.scales and set(matched.scales) == {"length"}
+    assert mixed.parameters == pytest.approx(matched.parameters) and mixed.scales == matched.scales
