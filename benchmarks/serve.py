@@ -6,6 +6,9 @@ gone through on each side in turn, ROUNDS times; a ratio is of one round, its sp
 load comes from one process with one thread (`load`), on the same cores as the server; a row says what share
 of one it took. What each server answers is first held against what the model itself says.
 
+Ours runs in two ways, as the start-up check would choose: with torch, where there is the run alone, and with
+ONNX Runtime, where an export of it lies beside it. Each is held against every peer, by the same bars.
+
 LitServe runs in three ways (`outside`): with batches as large as ours, padded as they come; with batches that
 are sorted by length and computed in parts, as somebody would who knows that his texts differ in length; and
 with its defaults, which make no batches. SECONDS and ROUNDS make it shorter or longer, ROW picks numbers of
@@ -48,15 +51,10 @@ BATCH = 32
 # Of 0, 2 and 10 ms and of parts of 4 and 8, what made LitServe the fastest.
 GATHERS, PART = 0.002, 4
 IDLE = 20.0
+OURS = {"luthier": "", "luthier-onnx": ", ONNX Runtime"}
+"""The ways of ours, and what rows add for them."""
 APART = 1e-3
 """How far a probability may be from the model's own: a batch is padded, and sums run in another order."""
-
-PATHS = {
-    "luthier": "/predict",
-    "litserve": "/predict",
-    "litserve-defaults": "/predict",
-    "fastapi": "/predict",
-}
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,9 @@ def sides(run: Path) -> list[Side]:
     """
     python, folder, outside = str(interpreter(REQUIREMENTS)), str(run / "model"), HERE / "outside"
 
-    def ours(port: int) -> list[str]:
-        options = [f"--port={port}", f"--threads={THREADS}", f"--max-batch={BATCH}", "--backend=torch"]
-        return [*LUTHIER, str(run), *options]
+    def ours(place: Path, backend: str) -> Any:
+        options = [f"--threads={THREADS}", f"--max-batch={BATCH}", f"--backend={backend}"]
+        return lambda port: [*LUTHIER, str(place), f"--port={port}", *options]
 
     def litserve(batch: int, gathers: float, part: int) -> Any:
         script, options = str(outside / "litserve_text.py"), (THREADS, batch, gathers, part)
@@ -99,8 +97,12 @@ def sides(run: Path) -> list[Side]:
     def fastapi(port: int) -> list[str]:
         return [python, str(outside / "fastapi_text.py"), str(port), folder, str(THREADS)]
 
+    def first(body: Any) -> Any:
+        return body["predictions"][0]
+
     return [
-        Side("luthier", "luthier serve", ours, lambda body: body["predictions"][0], outside=False),
+        Side("luthier", "luthier serve", ours(run, "torch"), first, outside=False),
+        Side("luthier-onnx", "luthier serve", ours(served.exported(run), "auto"), first, outside=False),
         Side("litserve", f"LitServe, batches of {BATCH}", litserve(BATCH, GATHERS, BATCH)),
         Side("litserve-parts", f"LitServe, batches in parts of {PART}", litserve(BATCH, GATHERS, PART)),
         Side("litserve-defaults", "LitServe, its defaults", litserve(1, 0.0, 1)),
@@ -176,40 +178,46 @@ def idle(running: Mapping[str, Server], seconds: float = IDLE) -> dict[str, floa
 
 
 def rows(measured: Measured, titles: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A row for each number of connections, peer and figure."""
+    """A row for each number of connections, peer, way of ours and figure."""
     return [
         row
         for count, found in measured.items()
         for peer in found
-        if peer != "luthier"
-        for row in (_rate(count, peer, found, titles), _tail(count, peer, found, titles))
+        if peer not in OURS
+        for way in OURS
+        if way in found
+        for row in (_rate(count, way, peer, found, titles), _tail(count, way, peer, found, titles))
     ]
 
 
-def _rate(count: int, peer: str, found: Mapping[str, list[Round]], titles: Mapping[str, str]) -> Any:
-    own, other = ([each.rate for each in found[side]] for side in ("luthier", peer))
+def _rate(
+    count: int, way: str, peer: str, found: Mapping[str, list[Round]], titles: Mapping[str, str]
+) -> Any:
+    own, other = ([each.rate for each in found[side]] for side in (way, peer))
     ratios = [one / two for one, two in zip(own, other, strict=True)]
     ratio, bar, met = statistics.median(ratios), "", None
     if count >= 32 and peer.startswith("litserve"):
         bar, met = "at least 1.5 times", ratio >= 1.5
     elif count == 1 and peer == "fastapi":
         bar, met = "no slower, within the spread", max(ratios) >= 1
-    share = statistics.median(each.generator for each in found["luthier"])
+    share = statistics.median(each.generator for each in found[way])
     return table.row(
-        f"{count}/{peer}: throughput", statistics.median(own), "requests/s",
+        f"{count}/{peer}: throughput{OURS[way]}", statistics.median(own), "requests/s",
         peer=f"{titles[peer]} {statistics.median(other):.1f}; the load takes {share:.0%} of a core",
         ratio=ratio, spread=f"{min(ratios):.2f} to {max(ratios):.2f} over {len(own)} rounds",
         bar=bar, met=met,
     ) | {"connections": count}  # fmt: skip
 
 
-def _tail(count: int, peer: str, found: Mapping[str, list[Round]], titles: Mapping[str, str]) -> Any:
-    own, other = ([each.p99 for each in found[side]] for side in ("luthier", peer))
+def _tail(
+    count: int, way: str, peer: str, found: Mapping[str, list[Round]], titles: Mapping[str, str]
+) -> Any:
+    own, other = ([each.p99 for each in found[side]] for side in (way, peer))
     ratios = [one / two for one, two in zip(own, other, strict=True)]
-    mine, theirs = (statistics.median(each.p50 for each in found[side]) for side in ("luthier", peer))
+    mine, theirs = (statistics.median(each.p50 for each in found[side]) for side in (way, peer))
     ratio, barred = statistics.median(ratios), count >= 32 and peer.startswith("litserve")
     return table.row(
-        f"{count}/{peer}: p99", statistics.median(own), "ms",
+        f"{count}/{peer}: p99{OURS[way]}", statistics.median(own), "ms",
         peer=f"{titles[peer]} {statistics.median(other):.1f}; medians {mine:.1f} against {theirs:.1f}",
         ratio=ratio, spread=f"{min(ratios):.2f} to {max(ratios):.2f} over {len(own)} rounds",
         bar="below 1" if barred else "", met=ratio < 1 if barred else None,
@@ -218,10 +226,11 @@ def _tail(count: int, peer: str, found: Mapping[str, list[Round]], titles: Mappi
 
 def idle_row(shares: Mapping[str, float], titles: Mapping[str, str]) -> dict[str, Any]:
     """What ours takes while nobody asks."""
-    others = ", ".join(f"{titles[name]} {share:.1f}" for name, share in shares.items() if name != "luthier")
+    own = max(share for name, share in shares.items() if name in OURS)
+    others = ", ".join(f"{titles[name]} {share:.1f}" for name, share in shares.items() if name not in OURS)
     return table.row(
-        "idle", shares["luthier"], "% of a core", peer=others, spread=f"over {IDLE:.0f} s",
-        bar="under 1", met=shares["luthier"] < 1,
+        "idle", own, "% of a core", peer=others, spread=f"over {IDLE:.0f} s",
+        bar="under 1", met=own < 1,
     )  # fmt: skip
 
 

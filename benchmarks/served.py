@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -32,6 +33,19 @@ def model() -> Path:
                 str(DEMO), model="minilm", space=SETTINGS, budget="20m", trials=1, repeats=1,
                 strategy="random", baselines=["majority"], out=Path(folder) / "run", name="served",
             )  # fmt: skip
+            (Path(folder) / "run").rename(place)
+    return place
+
+
+def exported(run: Path) -> Path:
+    """A run with an ONNX export of it beside it, where `luthier serve` looks for one."""
+    import luthier
+
+    place = run.with_name(f"{run.name}-exported")
+    if not place.exists():
+        with tempfile.TemporaryDirectory(dir=run.parent) as folder:
+            shutil.copytree(run, Path(folder) / "run")
+            luthier.export(run, Path(folder) / "run" / "onnx", format="onnx")
             (Path(folder) / "run").rename(place)
     return place
 

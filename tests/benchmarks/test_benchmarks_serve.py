@@ -113,6 +113,15 @@ def test_bars_are_at_the_connections_they_are_meant_for():
     assert row(found, "128/litserve: throughput")["ratio"] == pytest.approx(1.4)
 
 
+def test_both_ways_of_ours_are_held_against_every_peer():
+    sides = {"luthier": rounds(100, 50), "luthier-onnx": rounds(200, 30), "litserve": rounds(100, 60)}
+    found = serve.rows({32: sides}, TITLES)
+    assert not row(found, "32/litserve: throughput")["met"]
+    assert row(found, "32/litserve: throughput, ONNX Runtime")["met"]
+    assert row(found, "32/litserve: p99, ONNX Runtime")["ratio"] == 0.5
+    assert len(found) == 4
+
+
 def test_ratios_are_of_the_same_round():
     # The machine was twice as fast in one round than in another: no matter for the ratio.
     ours, theirs = ([serve.Round(rate * scale, 1, 1) for scale in (1, 2, 0.5)] for rate in (150, 100))
@@ -132,7 +141,7 @@ def test_rows_are_chosen_by_connections():
 def test_idling_is_under_a_hundredth_of_a_core():
     found = serve.idle_row({"luthier": 0.2, "litserve": 12.0}, TITLES)
     assert found["met"] and found["peer"] == "LitServe 12.0"
-    assert not serve.idle_row({"luthier": 1.5}, TITLES)["met"]
+    assert not serve.idle_row({"luthier": 0.1, "luthier-onnx": 1.5}, TITLES)["met"]
 
 
 def test_texts_are_of_mixed_lengths_and_the_same_each_time():

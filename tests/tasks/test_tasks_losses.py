@@ -163,7 +163,8 @@ def test_the_gradient_is_autograds(
         (slope,) = torch.autograd.grad(loss.sum(), leaf)
         alone = task.gradient(logits[trial], targets[trial], **options)
         for found in ((losses[trial], slopes[trial]), alone):
-            torch.testing.assert_close(found, (loss.detach(), slope), rtol=1e-9, atol=1e-9)
+            # torch's softplus is a straight line from 20 on, which is off by exp(-20), 2e-9.
+            torch.testing.assert_close(found, (loss.detach(), slope), rtol=1e-9, atol=5e-9)
 
 
 def test_a_gradient_is_not_inherited_past_another_loss() -> None:

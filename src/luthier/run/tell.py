@@ -145,7 +145,7 @@ def device_words(engine: Engine) -> str:
 def command(prepared: Prepared) -> str:
     """The command line that repeats the run; empty where the data came as Python objects."""
     settings = prepared.settings
-    if settings.data is None or TABLE in settings.add:
+    if (settings.data is None and settings.from_ is None) or TABLE in settings.add:
         return ""
     given: dict[str, Any] = settings.model_dump(
         exclude_defaults=True, exclude={"data", "out", "columns", "baselines"}
