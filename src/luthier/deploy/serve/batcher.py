@@ -23,8 +23,9 @@ from luthier.deploy.serve.opening import made_inputs
 
 log = logging.getLogger("luthier.serve")
 
-GATHERED = 4
-"""Times the largest batch that is encoded ahead: enough to find inputs of like length among."""
+GATHERED = 2
+"""Times the largest batch that is encoded ahead, to find inputs of like length among. With more, short inputs
+overtake long ones, which wait: a little more is answered, and the slowest hundredth is much slower."""
 BUSY = 1.0
 """Seconds after which a client that met a full queue is told to ask again, where nothing better is known."""
 
