@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luthier.deploy.serve.gathering import choose
+from luthier.deploy.serve.gathering import FEWEST, among, choose
 
 LENGTHS = st.lists(st.integers(1, 512), min_size=1, max_size=60)
 
@@ -41,3 +41,9 @@ def test_everybody_gets_a_turn(lengths: list[int]) -> None:
 
 def test_the_nearest_lengths_come_first() -> None:
     assert choose([10, 400, 11, 9, 390], 3, 4096, 64.0) == [0, 2, 3]
+
+
+def test_long_inputs_are_not_overtaken_for_ever() -> None:
+    """The younger half waits, so an old input of a rare length meets only those that are about as old."""
+    assert among(64) == 32 and among(33) == 16
+    assert among(3) == among(FEWEST) == FEWEST

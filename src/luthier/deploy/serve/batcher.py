@@ -18,14 +18,13 @@ import numpy as np
 
 from luthier.deploy.serve.backend import Backend, Computed, Encoded
 from luthier.deploy.serve.base import Refused, State
-from luthier.deploy.serve.gathering import choose
+from luthier.deploy.serve.gathering import among, choose
 from luthier.deploy.serve.opening import made_inputs
 
 log = logging.getLogger("luthier.serve")
 
 GATHERED = 2
-"""Times the largest batch that is encoded ahead, to find inputs of like length among. With more, short inputs
-overtake long ones, which wait: a little more is answered, and the slowest hundredth is much slower."""
+"""Times the largest batch that is encoded ahead."""
 BUSY = 1.0
 """Seconds after which a client that met a full queue is told to ask again, where nothing better is known."""
 
@@ -299,7 +298,7 @@ class Batcher:
         self._encode(backend, waiting)
         if not waiting:
             return
-        lengths = [entry.encoded.length for entry in waiting]
+        lengths = [entry.encoded.length for entry in waiting[: among(len(waiting))]]
         places = choose(lengths, self._rows, backend.tokens, self._spare)
         chosen = [waiting[place] for place in places]
         start = time.perf_counter()

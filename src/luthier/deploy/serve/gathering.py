@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+FEWEST = 8
+"""Inputs, if there are as many, among which those of like length are looked for."""
+
+
+def among(waiting: int) -> int:
+    """How many of the waiting inputs, the oldest first, the next batch is chosen from.
+
+    The older half: of all of them, short inputs would overtake long ones again and again. A little more would
+    be answered, and the slowest hundredth would wait half as long again.
+    """
+    return max(FEWEST, waiting // 2)
+
 
 def choose(lengths: Sequence[int], rows: int, tokens: int, spare: float) -> list[int]:
     """Which of the waiting inputs make the next batch.
