@@ -145,14 +145,15 @@ def device_words(engine: Engine) -> str:
 def command(prepared: Prepared) -> str:
     """The command line that repeats the run; empty where the data came as Python objects."""
     settings = prepared.settings
-    if (settings.data is None and settings.from_ is None) or TABLE in settings.add:
+    # The rows of a run that is continued are found again by its name.
+    origin = [] if settings.from_ else [settings.data]
+    if None in origin or TABLE in settings.add:
         return ""
     given: dict[str, Any] = settings.model_dump(
         exclude_defaults=True, exclude={"data", "out", "columns", "baselines"}
     )
     repeated = {"objectives": "objective", "constraints": "constraint", "slices": "slice", "from_": "from"}
-    # The rows of a run that is continued are found again by its name.
-    words = ["luthier", "tune", *([] if settings.from_ else [settings.data])]
+    words = ["luthier", "tune", *map(str, origin)]
     for name, value in given.items():
         option = "--" + repeated.get(name, name).replace("_", "-")
         if value is True:
