@@ -121,6 +121,11 @@ def test_values_that_are_not_finite_do_not_break_the_charts() -> None:
     assert monitoring.charts(quiet()) == {"course": None, "change": None, "shares": None}
 
 
+def test_a_single_window_is_no_course() -> None:
+    data = monitoring.charts(replace(harmful(), course=harmful().course[:1]))
+    assert data["course"] is None and data["change"] is None and data["shares"] is not None
+
+
 FACTS = """(() => {
   const charts = [...document.querySelectorAll("[data-chart]")];
   const painted = (canvas) => {

@@ -48,7 +48,13 @@ def render(account: Account) -> str:
 
 def charts(account: Account) -> dict[str, Any]:
     """What the scripts draw from; None where the page has no such chart."""
-    return {"course": _course(account), "change": _change(account), "shares": _shares(account)}
+    # One window is a point, which the verdict has said.
+    several = len(account.course) > 1
+    return {
+        "course": _course(account) if several else None,
+        "change": _change(account) if several else None,
+        "shares": _shares(account),
+    }
 
 
 def _course(account: Account) -> dict[str, Any] | None:
