@@ -23,32 +23,45 @@ from luthier.report.view.charts import charts
 
 THUMBNAIL = 112
 """Longest side in pixels of an image among the worst errors and the likely label mistakes."""
-SCRIPTS = tuple(f"templates/{name}.js" for name in ("kit", "charts", "parallel", "page"))
+SCRIPTS = tuple(f"templates/{name}.js" for name in ("kit", "charts", "parallel", "redraw", "page"))
 """The page's own scripts, in the order in which they build on each other."""
+ECHARTS, STYLES = "vendor/echarts.min.js", ("report", "parts", "print")
 
 
 def render(story: Story) -> str:
     """The whole page. Anything in ``story`` may be hostile: it is escaped as text, and as JSON in the data
     block."""
-    scripts = tuple(resource(name) for name in ("vendor/echarts.min.js", *SCRIPTS))
-    style = "".join(resource(f"templates/{name}.css") for name in ("report", "parts", "print"))
     data = charts(story)
-    page: str = (
+    values = {"story": story, "evaluation": story.evaluation, **_tables(story, data)}
+    return page("report.html", SCRIPTS, data, values)
+
+
+def page(template: str, scripts: Sequence[str], data: dict[str, Any], values: dict[str, Any]) -> str:
+    """A page that holds the chart library, its own scripts and the style sheets, under a policy that allows
+    nothing else.
+
+    Args:
+        template: Its file.
+        scripts: Files of its own scripts, in the order in which they build on each other.
+        data: What they draw from.
+        values: What else the template is filled from.
+    """
+    texts = tuple(resource(name) for name in (ECHARTS, *scripts))
+    style = "".join(resource(f"templates/{name}.css") for name in STYLES)
+    made: str = (
         environment()
-        .get_template("report.html")
+        .get_template(template)
         .render(
-            story=story,
-            evaluation=story.evaluation,
             words=words,
             style=Markup(style),
-            scripts=[Markup(text) for text in scripts],
-            policy=content_policy(style, scripts),
+            scripts=[Markup(text) for text in texts],
+            policy=content_policy(style, texts),
             data=json_block(data),
             charts=data,
-            **_tables(story, data),
+            **values,
         )
     )
-    return page.replace("\x00", "�")
+    return made.replace("\x00", "\ufffd")
 
 
 def _tables(story: Story, data: dict[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from markupsafe import Markup
-
 from luthier.monitor.account import Account
-from luthier.report import monitored, words
-from luthier.report.html import content_policy, environment, json_block, resource
+from luthier.report import monitored
+from luthier.report.html import page
 from luthier.report.view.trials import finite
 
-SCRIPTS = ("vendor/echarts.min.js", "templates/kit.js", "templates/monitoring.js")
-STYLES = ("report", "parts", "print")
+SCRIPTS = ("templates/kit.js", "templates/redraw.js", "templates/monitoring.js")
 CLASSES = 16
 """Classes in the chart of shares; with more, those that moved the most."""
 COMPARISONS = 30
@@ -22,28 +19,16 @@ COMPARISONS = 30
 def render(account: Account) -> str:
     """The whole page. Anything that requests or labels brought along may be hostile: it is escaped as text,
     and as JSON in the data block."""
-    scripts = tuple(resource(name) for name in SCRIPTS)
-    style = "".join(resource(f"templates/{name}.css") for name in STYLES)
-    data = charts(account)
-    page: str = (
-        environment()
-        .get_template("monitoring.html")
-        .render(
-            account=account,
-            looked=account.looked,
-            said=account.looked.judgement,
-            monitored=monitored,
-            words=words,
-            style=Markup(style),
-            scripts=[Markup(text) for text in scripts],
-            policy=content_policy(style, scripts),
-            data=json_block(data),
-            charts=data,
-            comparisons=account.looked.judgement.drifts[:COMPARISONS],
-            left_out=max(0, len(account.looked.judgement.drifts) - COMPARISONS),
-        )
-    )
-    return page.replace("\x00", "�")
+    drifts = account.looked.judgement.drifts
+    values = {
+        "account": account,
+        "looked": account.looked,
+        "said": account.looked.judgement,
+        "monitored": monitored,
+        "comparisons": drifts[:COMPARISONS],
+        "left_out": max(0, len(drifts) - COMPARISONS),
+    }
+    return page("monitoring.html", SCRIPTS, charts(account), values)
 
 
 def charts(account: Account) -> dict[str, Any]:

@@ -76,25 +76,6 @@
       made.get(kind).setOption(builders[kind](holder.clientWidth), true);
     }
   };
-  let pending = 0;
-  const later = () => { cancelAnimationFrame(pending); pending = requestAnimationFrame(draw); };
   draw();
-  window.addEventListener("resize", later);
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", later);
-
-  // On paper nothing can be unfolded.
-  let unfolded = [];
-  const paper = () => {
-    unfolded = unfolded.length ? unfolded : [...document.querySelectorAll("details:not([open])")];
-    for (const one of unfolded) one.open = true;
-    draw();
-  };
-  const screen = () => {
-    for (const one of unfolded) one.open = false;
-    unfolded = [];
-    draw();
-  };
-  window.matchMedia("print").addEventListener("change", (event) => (event.matches ? paper() : screen()));
-  window.addEventListener("beforeprint", paper);
-  window.addEventListener("afterprint", screen);
+  redraw(draw, "details:not([open])");
 })();
