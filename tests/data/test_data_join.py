@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -42,6 +42,7 @@ def texts(dataset: Dataset, name: str) -> set[str]:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 60), st.lists(st.integers(0, 19), max_size=8), st.integers(0, 5))
+@example(0, [0], 0)  # an added table whose empty part has a type of its own
 def test_old_rows_keep_their_places_and_no_test_row_is_trained_on(
     fresh: int, again: list[int], seed: int
 ) -> None:
@@ -66,6 +67,11 @@ def test_new_rows_are_split_in_the_proportions_of_the_old_ones() -> None:
     assert [len(joined.splits[name]) for name in SPLITS] == [140, 20, 40]
     assert joined.splits["test"]["label"].tail(20).value_counts().to_dict() == {"a": 10, "b": 10}
     assert "Added rows: 70 train, 10 validation, 20 test." in joined.notes
+
+
+def test_old_texts_keep_their_type_when_new_ones_come_as_objects() -> None:
+    joined = join(old(), added(rows("new", 100).astype({"text": object})), PARTS, strata=strata)
+    assert {joined.splits[name]["text"].dtype for name in SPLITS} == {rows("old", 1)["text"].dtype}
 
 
 def test_shares_that_were_asked_for_win() -> None:

@@ -239,6 +239,8 @@ def _stacked(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
         if len(below) and numeric[0] != numeric[1]:
             # One table cannot hold both; a label means the same as a number and as its text.
             top, below = (part.map(_text, na_action="ignore").astype(object) for part in (top, below))
+        elif isinstance(top.dtype, pd.StringDtype) and pd.api.types.infer_dtype(below) == "string":
+            below = below.astype(top.dtype)  # texts that came as objects change no type of the old rows
         columns[name] = pd.concat([top, below], ignore_index=True) if len(below) else top
     return pd.DataFrame(columns)
 
