@@ -53,6 +53,11 @@ def usual() -> str:
     return html.render(made_story())
 
 
+def test_what_stands_between_backticks_is_set_as_code_and_nothing_else_is_markup() -> None:
+    said = html.code("Keep `epochs` few; see `<b>` and 1 < 2 ` alone")
+    assert said == "Keep <code>epochs</code> few; see <code>&lt;b&gt;</code> and 1 &lt; 2 ` alone"
+
+
 def test_the_verdict_comes_first(usual: str) -> None:
     text = " ".join(Page(usual).words).split("Skip to the verdict")[1]
     order = [

@@ -7,13 +7,14 @@ import base64
 import hashlib
 import io
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image, UnidentifiedImageError
 
 from luthier.report import words
@@ -142,13 +143,20 @@ def thumbnails(image_root: str, inputs: Sequence[str]) -> dict[int, str]:
 
 def environment() -> jinja2.Environment:
     """Templates of this package, which escape what they are given."""
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("luthier.report", "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    made.filters["code"] = code
+    return made
+
+
+def code(text: str) -> Markup:
+    """A sentence as HTML, with what stands between backticks set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def resource(name: str) -> str:
