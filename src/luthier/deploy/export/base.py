@@ -35,6 +35,24 @@ Logits = Callable[[Inputs], torch.Tensor]
 
 
 @dataclass(frozen=True)
+class Featured:
+    """A network that was opened and can tell what its head reads, too. It is a `Logits`.
+
+    Attributes:
+        logits: As of any.
+        both: Inputs to logits and features, (batch, width) float32, as `luthier.monitor.features.pooled`
+            gives them.
+    """
+
+    logits: Logits
+    both: Callable[[Inputs], tuple[torch.Tensor, torch.Tensor]]
+
+    def __call__(self, inputs: Inputs) -> torch.Tensor:
+        """The logits."""
+        return self.logits(inputs)
+
+
+@dataclass(frozen=True)
 class Job:
     """One network to be written.
 
@@ -120,6 +138,7 @@ class ExportTarget(ABC):
     @abstractmethod
     def open(self, directory: Path, written: Written) -> Logits:
         """Opens what `write` wrote, for the CPU. Unpickles nothing and runs no code that lies in the folder.
+        What is opened may be a `Featured`.
 
         Args:
             directory: Its files are those of the manifest; see `luthier.deploy.export.manifest`.

@@ -20,13 +20,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from luthier.deploy.export import sample as samples
-from luthier.deploy.export.base import PRECISIONS, ExportTarget, Inputs, Job, Logits, Written
+from luthier.deploy.export.base import PRECISIONS, ExportTarget, Featured, Inputs, Job, Logits, Written
 from luthier.deploy.export.check import LIMITS, compare
 from luthier.errors import ModelError
 from luthier.models.saved import SavedModel, load
+from luthier.monitor.features import sampled
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,23 @@ def gives_float32_on_the_cpu(trial: Trial) -> None:
     _require(not logits.requires_grad, "logits carry a graph")
 
 
+def tells_what_the_head_reads(trial: Trial) -> None:
+    """Where it tells that at all: the same as monitoring has of the model itself, and the same logits."""
+    opened = trial.open()
+    if not isinstance(opened, Featured):
+        return
+    precision = trial.case.precision
+    calibrated = trial.case.target.needs_calibration(trial.written.family, precision)
+    for inputs in trial.case.calibration if calibrated else trial.batches:
+        logits, features = opened.both(inputs)
+        _require(torch.equal(logits, opened(inputs)), "logits are others when features are asked for")
+        rows = len(logits)
+        with torch.inference_mode(), sampled(trial.model, rows, rows) as expected:
+            trial.model(**inputs)
+        _, relative = compare(torch.from_numpy(np.stack(expected)), features)
+        _require(relative <= LIMITS[precision], f"features differ by {relative:.2g} of their size")
+
+
 def writes_plain_files_and_only_in_its_folder(trial: Trial) -> None:
     """No links, nothing beside the folder, and the model's directory untouched."""
     beside = [path.name for path in trial.case.scratch.iterdir() if path != trial.folder]
@@ -196,6 +215,7 @@ CHECKS: tuple[Callable[[Trial], None], ...] = (
     repeats_the_logits,
     says_which_axes_are_free,
     gives_float32_on_the_cpu,
+    tells_what_the_head_reads,
     writes_plain_files_and_only_in_its_folder,
     names_no_files_of_this_machine,
     leaves_the_model_as_it_was,

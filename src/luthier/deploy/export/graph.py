@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from luthier.deploy.export.base import ExportTarget, Inputs, Job, Logits, Written
+from luthier.deploy.export.base import ExportTarget, Featured, Inputs, Job, Logits, Written
 from luthier.deploy.export.traced import Traced, silent, trace
 from luthier.errors import ModelError
 from luthier.models import families
@@ -26,7 +26,7 @@ beside it."""
 
 
 class Onnx(ExportTarget):
-    """A graph of ONNX operators, opset 20."""
+    """A graph of ONNX operators, opset 20, from the inputs to ``logits`` and ``features``."""
 
     name: ClassVar[str] = "onnx"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8")
@@ -38,7 +38,7 @@ class Onnx(ExportTarget):
 
     def write(self, job: Job) -> None:
         """See `ExportTarget.write`."""
-        traced = trace(job)
+        traced = trace(job, features=True)
         if job.precision == "int8":
             from luthier.deploy.export.quantise import dynamic, static
 
@@ -71,12 +71,20 @@ class Onnx(ExportTarget):
             raise ModelError(f"'{path}' does not load: {error}") from error
         names = [each.name for each in session.get_inputs()]
 
-        def logits(inputs: Inputs) -> torch.Tensor:
-            return torch.from_numpy(
-                session.run(["logits"], {name: inputs[name].numpy() for name in names})[0]
-            )
+        def said(inputs: Inputs, *outputs: str) -> tuple[torch.Tensor, ...]:
+            found = session.run(outputs, {name: inputs[name].numpy() for name in names})
+            return tuple(map(torch.from_numpy, found))
 
-        return logits
+        def logits(inputs: Inputs) -> torch.Tensor:
+            return said(inputs, "logits")[0]
+
+        def both(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
+            first, second = said(inputs, "logits", "features")
+            return first, second
+
+        # Exports of earlier versions give logits alone.
+        featured = "features" in [each.name for each in session.get_outputs()]
+        return Featured(logits, both) if featured else logits
 
     def axes(self, directory: Path, written: Written) -> dict[str, list[Any]]:
         """See `ExportTarget.axes`."""
@@ -113,7 +121,7 @@ def _write(traced: Traced, path: Path) -> None:
         program = torch.onnx.export(
             traced.program,
             input_names=list(traced.axes),
-            output_names=["logits"],
+            output_names=traced.outputs,
             dynamic_shapes=traced.free,
             opset_version=20,
             dynamo=True,

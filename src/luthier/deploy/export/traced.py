@@ -18,6 +18,7 @@ from luthier.errors import ModelError
 from luthier.models import families
 from luthier.models.processor import ImageProcessor
 from luthier.models.saved import SavedModel
+from luthier.monitor.features import pooled, reader
 
 _NAMES = {
     "input_ids": {0: "batch", 1: "length"},
@@ -31,12 +32,14 @@ class Traced:
     """A graph and its inputs' axes.
 
     Attributes:
-        program: From the inputs, in the order of ``axes``, to float32 logits.
+        program: From the inputs, in the order of ``axes``, to float32 ``outputs``.
         axes: See `ExportTarget.axes`.
+        outputs: ``logits`` and, where they were asked for and are to be had, ``features``.
     """
 
     program: torch.export.ExportedProgram
     axes: dict[str, list[Any]]
+    outputs: list[str]
 
     @property
     def free(self) -> dict[str, dict[int, str]]:
@@ -47,41 +50,65 @@ class Traced:
         }
 
 
-class _Texts(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
+class _Wrapped(nn.Module):
+    """A network whose forward pass ends with plain float32 tensors.
+
+    Args:
+        network: The network.
+        layer: Whose input the features are; None where they are not wanted.
+    """
+
+    def __init__(self, network: nn.Module, layer: nn.Module | None) -> None:
         super().__init__()
         self.network = network
+        self.featured = layer is not None
+        # Not an attribute that torch.export would look after: it is filled and emptied in each pass.
+        read: list[torch.Tensor] = []
+        self._read = read.pop
+        if layer is not None:
+            layer.register_forward_pre_hook(lambda module, arguments: read.append(arguments[0]))
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask)
-        return logits.float()
-
-
-class _Images(nn.Module):
-    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.network = network
-        self.dtype = dtype
-
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network(pixel_values=pixel_values.to(self.dtype))
-        return logits.float()
+    def told(
+        self, logits: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """What is given out."""
+        return (logits.float(), pooled(self._read(), mask)) if self.featured else logits.float()
 
 
-def trace(job: Job) -> Traced:
+class _Texts(_Wrapped):
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        logits = self.network(input_ids=input_ids, attention_mask=attention_mask)
+        return self.told(logits, attention_mask)
+
+
+class _Images(_Wrapped):
+    def forward(self, pixel_values: torch.Tensor) -> Any:
+        dtype = next(self.network.parameters()).dtype
+        return self.told(self.network(pixel_values=pixel_values.to(dtype)), None)
+
+
+def trace(job: Job, *, features: bool = False) -> Traced:
     """The graph of a network.
 
     The batch and, for texts, the length up to the model's limit are free. The size of images is free where
     the architecture's forward pass does not fix it: in convolutional ones, as far as they do not compute with
     it.
 
+    Args:
+        job: Whose network it is.
+        features: Whether the graph is to give what the head reads, too, where the logits come from a linear
+            layer.
+
     Raises:
         ModelError: The network has no such graph.
     """
     dtype = DTYPES.get(job.precision, torch.float32)
-    network = job.model if dtype == torch.float32 else copy.deepcopy(job.model).to(dtype)
+    # The hook that takes the features goes with the copy.
+    apart = features or dtype != torch.float32
+    network = copy.deepcopy(job.model).to(dtype) if apart else job.model
     inputs = _example(job.model)
-    wrapped = _Texts(network) if "input_ids" in inputs else _Images(network, dtype)
+    layer = reader(network) if features else None
+    wrapped = (_Texts if "input_ids" in inputs else _Images)(network, layer)
     try:
         with silent(), torch.no_grad():
             program = torch.export.export(
@@ -98,7 +125,7 @@ def trace(job: Job) -> Traced:
         node.meta.pop("stack_trace", None)  # names files of the machine that exported
     sizes = {node.name: node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder"}
     axes = {name: [_axis(name, place, size) for place, size in enumerate(sizes[name])] for name in inputs}
-    return Traced(program, axes)
+    return Traced(program, axes, ["logits"] if layer is None else ["logits", "features"])
 
 
 @contextlib.contextmanager

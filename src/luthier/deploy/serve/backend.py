@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from luthier.deploy.serve.base import Refused
@@ -22,13 +21,13 @@ from luthier.deploy.serve.guard import is_text
 from luthier.errors import LuthierError
 from luthier.models.processor import Processor, TextProcessor
 from luthier.monitor import statistics
-from luthier.monitor.features import pooled
 from luthier.tasks.base import Batch, Task
 from luthier.tasks.examples import open_image
 from luthier.tasks.labels import MISSING
 
 Inputs = dict[str, torch.Tensor]
 Outputs = Sequence[np.ndarray]
+Run = Callable[[Inputs, bool], tuple[Sequence[torch.Tensor], torch.Tensor | None]]
 
 EXPECTED = {
     "text": "a text (a string)",
@@ -60,12 +59,13 @@ class Pass:
     Attributes:
         reading: Place of its reading.
         parts: Places of the parts whose logits it gives; one, but for those that share a body.
-        logits: Inputs to the parts' float32 logits on the CPU.
+        run: Inputs, and whether features are wanted, to the parts' logits and, where they were wanted and are
+            to be had, to what the head read, (inputs, width); all float32 on the CPU.
     """
 
     reading: int
     parts: tuple[int, ...]
-    logits: Callable[[Inputs], Sequence[torch.Tensor]]
+    run: Run
 
 
 @dataclass(slots=True)
@@ -121,7 +121,6 @@ class Backend:
         readings: See `Pass.reading`.
         passes: The networks.
         combined: Outputs of all parts to the model's own.
-        head: The module whose first input are the features; None where they are not to be had.
         tokens: Padded tokens a batch at most: beyond, a larger batch only takes longer.
         limits: Inputs beyond are refused.
     """
@@ -131,15 +130,11 @@ class Backend:
     readings: list[Reading]
     passes: list[Pass]
     combined: Callable[[list[Outputs]], list[np.ndarray]]
-    head: nn.Module | None = None
     tokens: int = 4096
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        self._seen: torch.Tensor | None = None
         self._columns = pd.Index([self.task.input])
-        if self.head is not None:
-            self.head.register_forward_pre_hook(self._see)
 
     def check(self, given: Any) -> Refused | None:
         """Why an input cannot be answered, as far as that shows without decoding it."""
@@ -172,16 +167,19 @@ class Backend:
         """
         batches = [self._collate([item.rows[at] for item in items], at) for at in range(len(self.readings))]
         parts: dict[int, Outputs] = {}
-        seen = None
+        read: torch.Tensor | None = None
         for network in self.passes:
             batch = batches[network.reading]
-            for place, logits in zip(network.parts, network.logits(batch.inputs), strict=True):
+            # Of an ensemble, features are those of its first network, as in the reference.
+            said, found = network.run(batch.inputs, features and 0 in network.parts)
+            read = read if found is None else found
+            for place, logits in zip(network.parts, said, strict=True):
                 parts[place] = self.task.outputs(logits, batch)
-            if features and self._seen is not None and seen is None:
-                seen = pooled(self._seen, batch.inputs.get("attention_mask")).numpy()
-        self._seen = None
         outputs = self.combined([parts[place] for place in range(len(parts))])
-        return Computed([np.asarray(output, dtype=np.float32) for output in outputs], seen)
+        return Computed(
+            [np.asarray(output, dtype=np.float32) for output in outputs],
+            None if read is None else read.numpy(),
+        )
 
     def decode(self, outputs: Outputs, inputs: Sequence[Any]) -> list[dict[str, Any]]:
         """Answers as plain values; see `Task.decode`."""
@@ -239,9 +237,6 @@ class Backend:
         targets = [row.targets for row in rows]
         joined = _joined(targets, MISSING) if self.task.level == "token" else torch.cat(targets)
         return Batch(inputs, joined, np.arange(len(rows)))
-
-    def _see(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        self._seen = arguments[0] if arguments else None
 
 
 def _joined(values: list[torch.Tensor], fill: int) -> torch.Tensor:

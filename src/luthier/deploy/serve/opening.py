@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from luthier.errors import ModelError, RunError, SettingError
 
 if TYPE_CHECKING:
-    from luthier.deploy.serve.backend import Backend, Encoded, Limits
+    import torch
+
+    from luthier.deploy.export.base import Inputs, Logits
+    from luthier.deploy.serve.backend import Backend, Encoded, Limits, Run
 
 log = logging.getLogger("luthier.serve")
 
@@ -121,7 +124,10 @@ def open_backend(
         candidates, device = candidates[:1], "cuda"
     opened = [_open(candidates[0], device)]
     if candidates[0].alone and device in ("auto", "cpu"):
-        log.info("an ONNX export next to the model would be timed, and is often faster: luthier export")
+        log.info(
+            "an ONNX export beside the model would be timed, and is often faster: luthier export, or"
+            " luthier deploy --onnx"
+        )
     for other in candidates[1:]:
         try:
             opened.append(_open(other, device))
@@ -220,7 +226,7 @@ def _open_export(folder: Path) -> Backend:
         for network in exported.networks
     ]
     passes = [
-        Pass(place, (place,), _single(network.logits)) for place, network in enumerate(exported.networks)
+        Pass(place, (place,), _graph(network.logits)) for place, network in enumerate(exported.networks)
     ]
     task, combination = exported.task, exported.combination
     return Backend(
@@ -240,8 +246,8 @@ def _open_model(folder: Path, device: str) -> Backend:
     passes: list[Pass] = []
     if not isinstance(saved, SavedEnsemble):
         reading = Reading(saved.processor, saved.recipe.max_length, saved.recipe.image_size)
-        passes.append(Pass(0, (0,), _network(saved, where)))
-        return Backend("torch", task, [reading], passes, lambda parts: list(parts[0]), reader(saved), tokens)
+        passes.append(Pass(0, (0,), _network(saved, where, reader(saved))))
+        return Backend("torch", task, [reading], passes, lambda parts: list(parts[0]), tokens)
     keys: dict[tuple[Any, ...], int] = {}
     readings: list[Reading] = []
     for body, group in saved.passes:
@@ -250,36 +256,50 @@ def _open_model(folder: Path, device: str) -> Backend:
         if key not in keys:
             keys[key] = len(readings)
             readings.append(Reading(first.processor, first.recipe.max_length, first.recipe.image_size))
-        passes.append(Pass(keys[key], tuple(group), _network(body, where)))
-    return Backend(
-        "torch",
-        task,
-        readings,
-        passes,
-        lambda parts: saved.combined(task, parts),
-        reader(saved),
-        tokens,
-    )
+        head = reader(saved) if 0 in group else None
+        passes.append(Pass(keys[key], tuple(group), _network(body, where, head)))
+    return Backend("torch", task, readings, passes, lambda parts: saved.combined(task, parts), tokens)
 
 
-def _single(logits: Any) -> Any:
-    return lambda inputs: [logits(inputs)]
+def _graph(network: Logits) -> Run:
+    """An export's network, as a `Pass` runs it."""
+    from luthier.deploy.export.base import Featured
+
+    def run(inputs: Inputs, features: bool) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        if features and isinstance(network, Featured):
+            logits, read = network.both(inputs)
+            return [logits], read
+        return [network(inputs)], None
+
+    return run
 
 
-def _network(module: Any, device: Any) -> Any:
-    """A network's logits, as a list with one tensor for each of its parts."""
+def _network(module: Any, device: Any, head: Any) -> Run:
+    """A module, as a `Pass` runs it: it gives logits, or a list with those of each of its parts.
+
+    Args:
+        module: Is put on the device.
+        device: Of torch.
+        head: The layer in it whose input the features are, or None.
+    """
     import torch
 
     from luthier.engine.forward import place, precise, to_device, type_of
+    from luthier.monitor.features import pooled
 
     kind = type_of(place(module, device).eval())
+    read: list[torch.Tensor] = []
+    if head is not None:
+        head.register_forward_pre_hook(lambda module, arguments: read.append(arguments[0]))
 
     @torch.inference_mode()
-    def logits(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    def run(inputs: Inputs, features: bool) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         said = module(**to_device(inputs, device, kind))
-        return [precise(part).cpu() for part in (said if isinstance(said, list) else [said])]
+        seen = pooled(read[0], inputs.get("attention_mask")) if features and read else None
+        read.clear()
+        return [precise(part).cpu() for part in (said if isinstance(said, list) else [said])], seen
 
-    return logits
+    return run
 
 
 # -- timing ------------------------------------------------------------------------------------------------
