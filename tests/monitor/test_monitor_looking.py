@@ -104,6 +104,11 @@ def test_gauges_tell_of_recording_and_of_the_last_look(tmp_path, kept, monkeypat
         0.8,
         0.9,
     )
+    other = Gauges(place, "m", recorder, lambda: "2")
+    while not other.alarms():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert "monitor_harm" not in other(), "of version 2 there is no look"
     assert found["monitor_look_age_seconds"] >= 0 and gauges.alarms() == ["1"]
     assert all(isinstance(value, float) for value in found.values())
     recorder.close()

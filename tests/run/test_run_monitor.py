@@ -12,13 +12,15 @@ from typer.testing import CliRunner
 
 from luthier.cli.main import app
 from luthier.deploy.opening import Proof
+from luthier.deploy.packing import Candidate
 from luthier.deploy.state import Role
-from luthier.deploy.versions import Candidate, Deployment
+from luthier.deploy.versions import Deployment
 from luthier.errors import DataError, ModelError, RunError, SettingError
 from luthier.monitor import reference
 from luthier.monitor.history import Alarm, History
 from luthier.monitor.observation import Observation
 from luthier.monitor.records import Records, row_of
+from luthier.report.monitored import lines
 from luthier.run.labels import Labelled, label
 from luthier.run.monitor import monitor, settings_of, watch
 from luthier.run.watched import RECORDS, locate, opened
@@ -109,6 +111,62 @@ def test_a_deployment_is_watched_by_its_version_in_charge(run, tmp_path, monkeyp
         locate("zoo", registry=str(home.parent))
     with pytest.raises(SettingError, match="neither a folder"):
         locate("../zoo", registry=str(home))
+
+
+@pytest.fixture
+def zoo(run, tmp_path, monkeypatch) -> Deployment:
+    """A deployment of versions 1 and 2, each with a reference, of which the second is a canary."""
+    monkeypatch.chdir(tmp_path)
+    proof = Proof("model", "text-classification", CLASSES)
+    deployment = Deployment("zoo")
+    for number, role in ((1, "full"), (2, "canary:10%"), (3, "shadow")):
+        model = tmp_path / f"model{number}"
+        model.mkdir()
+        (model / "weights").write_text(str(number))
+        found = Candidate(model, "a test", reference=run / "reference" if number < 3 else None)
+        deployment.add(found, lambda place: proof, role=Role.parse(role), force=True)
+    return deployment
+
+
+def test_watching_a_deployment_looks_at_all_its_versions_in_use(zoo) -> None:
+    record(zoo.folder, 60, first=500, version="1", model="zoo")
+    steps = [
+        lambda: record(zoo.folder, 70, first=600, version="2", model="zoo"),
+        lambda: zoo.promote(2, Role("full"), force=True),
+    ]
+    reports = watch("zoo", every=1.0, sleep=lambda seconds: steps.pop(0)())
+    found = [next(reports) for _ in range(4)]
+    seen = [(report.looked.version, report.role, report.looked.recorded) for report in found]
+    assert seen == [("1", "full", 60), ("1", "full", 60), ("2", "canary:10%", 70), ("2", "full", 70)]
+    assert found[2].to_json()["role"] == "canary:10%" and "version 2 (canary:10%)" in "\n".join(
+        lines(found[2])
+    )
+
+
+def test_a_version_is_held_against_the_reference_that_came_with_it(zoo) -> None:
+    record(zoo.folder, 60, first=500, version="1", model="zoo")
+    assert locate("zoo").reference == zoo.place(1) / "reference"
+    assert locate("zoo", version="2").reference == zoo.place(2) / "reference"
+    with pytest.raises(RunError, match=r"Version 3 of 'zoo' has no reference"):
+        locate("zoo", version="3")
+    zoo.promote(2, Role("full"), force=True)
+    with pytest.raises(RunError, match="no observations of version '2'"):
+        monitor("zoo")
+    assert monitor("zoo", version="1").looked.recorded == 60
+    # Labels are of requests, whoever is in charge now.
+    assert label("zoo", pd.DataFrame({"id": ["r500"], "label": ["cat"]})).new == 1
+
+
+def test_watching_waits_for_the_first_records(run, caplog) -> None:
+    kept = (run / RECORDS).read_bytes()
+    for file in run.glob(f"{RECORDS}*"):
+        file.unlink()
+    steps = [lambda: None, lambda: (run / RECORDS).write_bytes(kept)]
+    reports = watch(run, every=1.0, sleep=lambda seconds: steps.pop(0)())
+    assert next(reports).looked.recorded == 400 and not steps
+    assert caplog.text.count("no records at") == 1
+    with pytest.raises(SettingError, match="neither a folder"):
+        next(watch("nothing", every=1.0))
 
 
 def test_a_version_or_model_that_is_not_there(run) -> None:

@@ -22,11 +22,15 @@ def monitor(
     model: o.Recorded = None,
     version: Annotated[
         str | None,
-        typer.Option(help="Version of the model; the one in charge, or the one seen last, if not given."),
+        typer.Option(
+            help="Version of the model; the one in full charge, or the one seen last, if not given."
+        ),
     ] = None,
     window: Annotated[int | None, typer.Option(help="Requests that are judged; 1000 if not given.")] = None,
     as_json: o.AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on looking until interrupted.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on looking until interrupted; at a canary and a shadow, too.")
+    ] = False,
     every: Annotated[float, typer.Option(help="Seconds between two looks of --watch.")] = 60.0,
     page: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write a page that opens in a browser.")
@@ -52,7 +56,8 @@ def monitor(
         course=page is not None, hook=webhook,
     )  # fmt: skip
     for report in reports:
-        if page is not None:
+        # One page is of one version.
+        if page is not None and (version is not None or report.role in ("", "full")):
             from luthier.report.monitoring import render
             from luthier.run.folder import write_text
 

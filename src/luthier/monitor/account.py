@@ -54,6 +54,7 @@ class Account:
         examples: Behind an alarm or a change.
         shares: How often each class is answered; empty where an input has no one class.
         window: Requests in a window.
+        role: What the version is to do in its deployment, such as ``full`` or ``canary:10%``; empty of a run.
     """
 
     name: str
@@ -64,11 +65,18 @@ class Account:
     examples: list[Example] = field(default_factory=list)
     shares: list[Share] = field(default_factory=list)
     window: int = 1000
+    role: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, the course left out; null for what is not finite."""
         examples = [vars(one) for one in self.examples]
         found: dict[str, Any] = finite(
-            {"name": self.name, **self.looked.to_json(), "examples": examples, "tested": self.about}
+            {
+                "name": self.name,
+                "role": self.role or None,
+                **self.looked.to_json(),
+                "examples": examples,
+                "tested": self.about,
+            }
         )
         return found

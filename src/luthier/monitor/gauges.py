@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,19 @@ class Gauges:
         location: Path or URL of the records.
         model: Name in the records.
         recorder: Of this process.
+        version: Gives the version whose looks are told of; it may raise LuthierError. None, or where it gives
+            None: of whichever was looked at last.
     """
 
-    def __init__(self, location: str | Path, model: str, recorder: QueueRecorder | None = None) -> None:
+    def __init__(
+        self,
+        location: str | Path,
+        model: str,
+        recorder: QueueRecorder | None = None,
+        version: Callable[[], str | None] | None = None,
+    ) -> None:
         self._location, self._model, self._recorder = location, model, recorder
+        self._version = version or (lambda: None)
         self._read: dict[str, float] = {}
         self._alarms: list[str] = []
         self._until = 0.0
@@ -67,7 +77,7 @@ class Gauges:
         try:
             with Opened(self._location) as opened:
                 history = History(opened)
-                looks = history.looks(self._model)
+                looks = history.looks(self._model, self._version())
                 on = [alarm for alarm in open_alarms(history, self._model) if alarm.kind == HARM]
             self._alarms = [alarm.version for alarm in on]
             self._read = {} if not looks else {"monitor_look_time": looks[0].time, **_told(looks[0].said)}

@@ -41,7 +41,7 @@ def headline(account: Account) -> str:
 def lines(account: Account) -> list[str]:
     """All that is to be said, the headline first, a line each."""
     looked, said = account.looked, account.looked.judgement
-    found = [headline(account), f"requests: {span(said)} of version {looked.version}; {_kept(account)}"]
+    found = [headline(account), f"requests: {span(said)} of {_version(account)}; {_kept(account)}"]
     if looked.began is not None:
         found.append(f"alarm: on since {moment(looked.began)}")
     if said.counted is not None:
@@ -53,6 +53,11 @@ def lines(account: Account) -> list[str]:
     for one in account.examples:
         found.append(f"  {one.id}: {one.answer}{f', {words.cut(one.input, 80)}' if one.input else ''}")
     return found + [f"note: {note}" for note in said.notes]
+
+
+def _version(account: Account) -> str:
+    named = f"version {account.looked.version}"
+    return f"{named} ({account.role})" if account.role else named
 
 
 def metric(one: Estimate) -> str:

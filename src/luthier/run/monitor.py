@@ -4,6 +4,7 @@ a webhook. How a look is judged lives in `luthier.monitor`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from luthier.monitor.history import Alarm, History
 from luthier.monitor.judge import Judge
 from luthier.monitor.judgement import Judgement, Reference, Requests, Settings
 from luthier.monitor.looking import HARM, look
-from luthier.run.watched import Watched, locate, opened
+from luthier.run.watched import Place, Watched, beside, locate, opened
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def monitor(
         url: Where the records are; None: ``records.sqlite`` in that folder.
         registry: The folder of deployments.
         model: Name in the records, where they are of several models.
-        version: Of the model; None: the one in charge, or the one seen last.
+        version: Of the model; None: of a deployment the one in full charge, else the one seen last.
         window: Requests that are judged; a quarter of them for sudden changes.
         course: Whether successive windows of all records are judged, too.
         hook: URL that is told when an alarm begins or ends.
@@ -95,40 +96,50 @@ def watch(
     """`monitor`, again and again; the arguments are the same.
 
     Args:
-        every: Seconds between two looks.
+        every: Seconds between two looks; 0 where there is to be one.
         sleep: Waits so many seconds.
 
     Yields:
-        A report each time. After the first one, records that cannot be read are said once and tried again.
+        A report each time; where no version was named, of a deployment's canary and shadow, too, once they
+        have been asked. Records that are not there, or cannot be read, are said once and tried again.
     """
     settings = settings_of(window)
-    place = locate(named, url=url, registry=registry)
+    locate(named, url=url, registry=registry, version=version)
     if hook is not None:
         webhook.check(hook)
-    judge: Judge | None = None
-    looked = lost = False
+    judges: dict[Path, Judge] = {}
+
+    def report_of(place: Place) -> Account:
+        # Never requests to another version than the reference is of.
+        with opened(place, model=model, version=version or place.version) as watched:
+            if place.reference not in judges:
+                judges[place.reference] = Judge(watched.kept.reference, settings)
+            report = _report(watched, judges[place.reference], settings, course=course)
+            if hook is not None:
+                tell(hook, report, History(watched.records))
+            return report
+
+    lost = False
     while True:
         try:
-            with opened(place, model=model, version=version) as watched:
-                judge = judge or Judge(watched.kept.reference, settings)
-                report = _report(watched, judge, settings, course=course)
-                if hook is not None:
-                    tell(hook, report, History(watched.records))
+            # Each time anew: another version may have been put in charge.
+            place = locate(named, url=url, registry=registry, version=version)
+            report = report_of(place)
         except RunError as error:
-            if not looked:
+            if not every:
                 raise
-            # A store that was there comes back; whoever watches is to be there then.
+            # What is not there yet, or any more, may come; whoever watches is to be there then.
             if not lost:
                 log.warning("%s Looking is tried again.", error.message)
             lost = True
         else:
-            looked, lost = True, False
+            lost = False
             yield report
+            for place in [] if version is not None else beside(named, url=url, registry=registry):
+                # It may not have been asked yet.
+                with contextlib.suppress(RunError):
+                    yield report_of(place)
         sleep(every)
-        if version is None and place.version is not None:
-            # Another version may have been put in charge.
-            now = locate(named, url=url, registry=registry)
-            place, judge = now, judge if now == place else None
 
 
 def tell(hook: str, report: Account, history: History) -> None:
@@ -189,6 +200,7 @@ def _report(watched: Watched, judge: Judge, settings: Settings, *, course: bool)
         examples=_examples(watched, looked.requests, [str(one) for one in wanted]),
         shares=_shares(kept.reference, looked.requests.newest(settings.long)),
         window=settings.long,
+        role=watched.place.role,
     )
 
 

@@ -27,13 +27,15 @@ class Place:
         name: As it was named.
         reference: The folder of its reference.
         url: Path or URL of its records.
-        version: In charge, of a deployment; None for any other.
+        version: Of a deployment; None for any other.
+        role: What that version is to do; empty for any other.
     """
 
     name: str
     reference: Path
     url: str
     version: str | None = None
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,16 @@ class Watched:
     version: str
 
 
-def locate(named: str | Path, *, url: str | None = None, registry: str | None = None) -> Place:
+def locate(
+    named: str | Path, *, url: str | None = None, registry: str | None = None, version: str | None = None
+) -> Place:
     """Finds the reference and the records of what was named.
 
     Args:
         named: A run folder, an export, a folder with ``reference/`` in it, or the name of a deployment.
         url: Where the records are; None: ``records.sqlite`` in the folder of the run or deployment.
         registry: The folder of deployments; None: what LUTHIER_REGISTRY says, or ``deployments``.
+        version: Of a deployment; None: the one in full charge.
 
     Raises:
         SettingError: There is nothing of that name, or an export and no URL.
@@ -79,20 +84,59 @@ def locate(named: str | Path, *, url: str | None = None, registry: str | None = 
                 f"'{named}' is an export, in which no records can lie.", "Say where they are with --url."
             )
         return Place(str(named), folder / FOLDER, url or str(folder / RECORDS))
-    deployment = Deployment(str(named), registry) if NAME.fullmatch(str(named)) else None
-    if deployment is None or not deployment.exists:
+    deployment = _deployment(named, registry)
+    if deployment is None:
         raise SettingError(
             f"There is neither a folder {str(named)!r} nor a deployment of that name.",
             "Give a run folder, or a name that luthier deployments lists.",
         )
-    version = deployment.state.full
-    reference = deployment.place(version) / FOLDER
+    state = deployment.state
+    known = [number for number in state.versions if str(number) == version]
+    return _version(deployment, known[0] if known else state.full, url)
+
+
+def beside(named: str | Path, *, url: str | None = None, registry: str | None = None) -> list[Place]:
+    """The versions of a deployment that are in use beside the one in full charge, a canary and a shadow;
+    those without a reference are left out. None of anything else.
+
+    Args:
+        named: As for `locate`.
+        url: As for `locate`.
+        registry: As for `locate`.
+    """
+    deployment = None if Path(named).is_dir() else _deployment(named, registry)
+    if deployment is None:
+        return []
+    state = deployment.state
+    numbers = [None if state.canary is None else state.canary.version, state.shadow]
+    return [
+        _version(deployment, number, url)
+        for number in numbers
+        if number is not None and (deployment.place(number) / FOLDER).is_dir()
+    ]
+
+
+def _deployment(named: str | Path, registry: str | None) -> Deployment | None:
+    found = Deployment(str(named), registry) if NAME.fullmatch(str(named)) else None
+    return found if found is not None and found.exists else None
+
+
+def _version(deployment: Deployment, number: int, url: str | None) -> Place:
+    """One version, as a place.
+
+    Raises:
+        RunError: It has no reference.
+    """
+    reference = deployment.place(number) / FOLDER
     if not reference.is_dir():
         raise RunError(
-            f"Version {version} of {str(named)!r} has no {FOLDER}/, which records are held against.",
+            f"Version {number} of {deployment.name!r} has no {FOLDER}/, which records are held against.",
             "Deploy the run folder, not its model/ alone: luthier deploy RUN --to NAME.",
         )
-    return Place(str(named), reference, url or str(deployment.folder / RECORDS), str(version))
+    return Place(
+        deployment.name, reference, url or str(deployment.folder / RECORDS), str(number),
+        deployment.state.role(number),
+    )  # fmt: skip
 
 
 @contextmanager
@@ -102,7 +146,7 @@ def opened(place: Place, *, model: str | None = None, version: str | None = None
     Args:
         place: As `locate` gives it.
         model: Name in the records; None where they are of one model only.
-        version: None: the one in charge, or the one seen last.
+        version: None: that of the place, where it was seen, or the one seen last.
 
     Raises:
         ModelError: The reference is damaged.

@@ -44,6 +44,9 @@ def open_recording(settings: ServeSettings, metrics: Metrics) -> Recording:
     recorder = open_recorder(
         where, model=settings.model_name, keep_inputs=settings.keep_inputs, share=settings.record_share
     )
-    gauges = Gauges(where, settings.model_name, recorder)
+    deployment = settings.deployment
+    # A canary and a shadow are looked at, too; the metrics tell of what answers most.
+    charge = None if deployment is None else lambda: str(deployment.state.full)
+    gauges = Gauges(where, settings.model_name, recorder, charge)
     metrics.add(gauges)
     return Recording(recorder, gauges)
