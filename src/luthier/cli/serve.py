@@ -53,6 +53,13 @@ def serve(
         float,
         typer.Option(help="Seconds in which the server takes a new version back if it fails or is slow."),
     ] = 600.0,
+    probation_errors: Annotated[
+        float, typer.Option(metavar="SHARE", help="Of its requests that may fail meanwhile.")
+    ] = 0.02,
+    probation_slower: Annotated[
+        float,
+        typer.Option(metavar="TIMES", help="So many times the latency of the version before it may have."),
+    ] = 2.0,
     record: Annotated[
         str | None,
         typer.Option(
@@ -72,7 +79,8 @@ def serve(
         place, host=host, port=port, token_file=token_file, allow_hosts=tuple(allow_host or ()),
         workers=workers, max_batch=max_batch, queue=queue, timeout=timeout, drain=drain, name=name,
         backend=backend, device=device, threads=threads, connections=connections, access_log=access_log,
-        registry=registry, probation=probation,
+        registry=registry, probation=probation, probation_errors=probation_errors,
+        probation_slower=probation_slower,
         record=record, keep_inputs=keep_inputs, record_share=record_share,
     )  # fmt: skip
     raise typer.Exit(run(settings))

@@ -46,6 +46,30 @@ def test_with_a_registry_it_is_one_in_any_case(registry: Path) -> None:
         _ = ServeSettings("a/b", registry=str(registry)).deployment
 
 
-def test_a_probation_is_not_negative(registry: Path) -> None:
-    with pytest.raises(SettingError, match="--probation cannot be -1"):
-        ServeSettings("reviews", registry=str(registry), probation=-1).check()
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"probation": -1}, "--probation cannot be -1"),
+        ({"probation_errors": 1.5}, "--probation-errors cannot be 1.5"),
+        ({"probation_slower": 0.5}, "--probation-slower cannot be 0.5"),
+    ],
+)
+def test_limits_of_a_probation_are_possible_ones(
+    registry: Path, settings: dict[str, float], said: str
+) -> None:
+    with pytest.raises(SettingError, match=said):
+        ServeSettings("reviews", registry=str(registry), **settings).check()  # type: ignore[arg-type]
+
+
+def test_the_limits_of_a_probation_are_those_that_were_set(registry: Path) -> None:
+    from luthier.deploy.serve.metrics import Metrics
+    from luthier.deploy.serve.rollout import Rollout
+    from luthier.deploy.serve.server import open_answers
+
+    wanted = ServeSettings(
+        "reviews", registry=str(registry), probation=60, probation_errors=0.1, probation_slower=3
+    )
+    opened = open_answers(wanted, Metrics())
+    assert isinstance(opened, Rollout)
+    limits = opened.settings.limits
+    assert (limits.seconds, limits.errors, limits.slower) == (60, 0.1, 3)

@@ -68,9 +68,9 @@ def pair(finished: Made, tmp_path: Path) -> Iterator[Server]:
     """Two workers."""
     options = ["--workers=2", "--queue=100000"]
     with start(finished("distilbert"), tmp_path, ["-m", "luthier.cli.main"], *options) as server:
-        # Any of the two may be asked, and one may be loading still.
+        # The second listens once it can answer; the first may be loading still.
+        until(lambda: len(listening(server)) == 2)
         until(lambda: all(server.ask("GET", "/v2/health/ready")[0] == 200 for _ in range(20)))
-        assert len(listening(server)) == 2
         yield server
 
 

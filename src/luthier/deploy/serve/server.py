@@ -99,7 +99,9 @@ def open_answers(settings: ServeSettings, metrics: Metrics, recording: Recording
     answers = Rollout(
         deployment,
         partial(open_version, settings, metrics, recording),
-        settings=RolloutSettings(limits=Limits(seconds=settings.probation)),
+        settings=RolloutSettings(
+            limits=Limits(settings.probation, settings.probation_errors, settings.probation_slower)
+        ),
         meter=RolloutMeter(metrics),
         alarms=None if recording is None else recording.alarms,
     )

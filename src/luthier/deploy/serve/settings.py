@@ -44,6 +44,8 @@ class ServeSettings:
         registry: Folder of deployments, of which ``place`` names one; None: it does so only where it is no
             folder.
         probation: Seconds in which the server itself relieves a version that took full charge and is bad.
+        probation_errors: See `luthier.deploy.serve.probation.Limits.errors`.
+        probation_slower: See `luthier.deploy.serve.probation.Limits.slower`.
         record: Path or URL of the records that observations are written to; None: none are.
         keep_inputs: Whether the inputs are recorded, too.
         record_share: Of requests that are recorded.
@@ -70,6 +72,8 @@ class ServeSettings:
     record_share: float = 1.0
     registry: str | None = None
     probation: float = 600.0
+    probation_errors: float = 0.02
+    probation_slower: float = 2.0
 
     @property
     def deployment(self) -> Deployment | None:
@@ -97,6 +101,8 @@ class ServeSettings:
             ("--timeout", self.timeout, 0.001, 86400),
             ("--drain", self.drain, 0, 86400),
             ("--probation", self.probation, 0, 31 * 86400),
+            ("--probation-errors", self.probation_errors, 0, 1),
+            ("--probation-slower", self.probation_slower, 1, 1000),
             ("--threads", self.threads if self.threads is not None else 1, 1, 1024),
             ("--connections", self.connections, 1, 1_000_000),
         ):

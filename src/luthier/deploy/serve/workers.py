@@ -1,8 +1,8 @@
 """Several worker processes behind one port: started, watched, restarted, and stopped together.
 
 Each listens at the port with a socket of its own, and the system shares connections out among them. One that
-dies takes its own open connections with it and nothing else; one that is restarted listens once it can
-answer.
+dies takes its own open connections with it and nothing else. One of the first listens at once, all others
+once they can answer.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Supervisor:
             LuthierError: The first workers cannot load the model.
         """
         for slot in range(self._settings.workers):
-            self._start(slot, deaths=0, first=True)
+            # One tells who asks meanwhile that the model is loading; more of them would go on saying so
+            # while others answer.
+            self._start(slot, deaths=0, listening=slot == 0)
         try:
             while True:
                 sentinels = {worker.process.sentinel: slot for slot, worker in self._workers.items()}
@@ -83,11 +85,11 @@ class Supervisor:
         finally:
             self._stop()
 
-    def _start(self, slot: int, *, deaths: int, first: bool = False) -> None:
+    def _start(self, slot: int, *, deaths: int, listening: bool = False) -> None:
         receiving, sending = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=work,
-            args=(self._settings, self._port, self._lifeline, sending, first),
+            args=(self._settings, self._port, self._lifeline, sending, listening),
             name=f"luthier-worker-{slot}",
         )
         process.start()
@@ -148,10 +150,9 @@ def supervise(settings: ServeSettings, port: int) -> int:
         return Supervisor(settings, port).run(wakeup)
 
 
-def work(settings: ServeSettings, port: int, lifeline: Connection, said: Connection, first: bool) -> None:
-    """A worker's whole life. One that is restarted listens only once it can answer, since there are others
-    meanwhile."""
-    place = settings.listen(port) if first else None
+def work(settings: ServeSettings, port: int, lifeline: Connection, said: Connection, listening: bool) -> None:
+    """A worker's whole life. But for one of the first, it listens only once it can answer."""
+    place = settings.listen(port) if listening else None
     try:
         code = run(settings, place, port=port, lifeline=lifeline, loaded=lambda: said.send("loaded"))
     except LuthierError as error:
