@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
-from luthier.deploy.gate import Facts, judge
+from luthier.deploy.gate import Beside, Facts, judge
 
 CURRENT = Facts(
     "text-classification", ("no", "yes"), "accuracy", True, {"accuracy": 0.90, "macro_f1": 0.8},
@@ -50,6 +51,24 @@ def test_another_task_or_other_labels_do_not_pass() -> None:
 def test_what_cannot_be_compared_passes_and_says_so(candidate: Facts, current: Facts, why: str) -> None:
     verdict = judge(candidate, current)
     assert verdict.passed and "cannot be compared" in verdict.text and why in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("interval", "passed"), [((-0.05, -0.01), False), ((-0.05, 0.01), True), ((0.01, 0.02), True)]
+)
+def test_a_continued_one_must_not_cost_what_was_there(interval: tuple[float, float], passed: bool) -> None:
+    current = replace(CURRENT, run="0123")
+    facts = with_value(
+        0.95, data_fingerprint="more", run="4567", beside=Beside("0123", 200, interval[0], interval)
+    )
+    verdict = judge(facts, current)
+    assert verdict.passed is passed and "200 test rows" in verdict.text
+    assert ("worse beyond chance" in verdict.text) is not passed
+    other = judge(facts, replace(current, run="89ab"))
+    assert other.passed and "judged on different data" in other.text
+    unknown = judge(replace(facts, beside=Beside("0123", 200, -0.1, (None, None))), current)
+    assert unknown.passed and "cannot be compared" in unknown.text
+    assert Facts.from_json(json.loads(json.dumps(asdict(facts)))) == facts
 
 
 def test_the_metric_of_the_version_in_charge_decides() -> None:

@@ -18,8 +18,9 @@ from deploy_models import Finished
 
 from luthier.deploy import content
 from luthier.deploy.opening import Proof, prove
+from luthier.deploy.packing import Candidate
 from luthier.deploy.state import DeploymentState, Role
-from luthier.deploy.versions import Candidate, Change, Deployment, deployments, registry_folder
+from luthier.deploy.versions import Change, Deployment, deployments, registry_folder
 from luthier.errors import LuthierError, ModelError, Refused, RunError, SettingError
 
 PROOF = Proof("model", "text-classification", ("no", "yes"))
@@ -92,6 +93,33 @@ def test_a_version_is_a_copy_with_its_record_beside_it(deployment: Deployment, t
     assert record["run"] == {"name": "r"} and record["facts"]["data_fingerprint"] == "same data"
     assert deployment.state.history[0].reason == "first"
     deployment.check(1)
+
+
+def test_an_export_of_the_model_comes_along_and_is_checked_like_it(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    plain = made(tmp_path / "m", accuracy=0.9)
+    graph = tmp_path / "graph"
+    graph.mkdir()
+    (graph / "export.json").write_text("{}")
+    assert deployment.add(plain, proven).changed and deployment.graph(1) is None
+    done = deployment.add(replace(plain, graph=graph), proven)
+    assert done.changed and done.version.number == 2, "it is not the same with an export and without"
+    assert not deployment.add(replace(plain, graph=graph), proven).changed
+    place = deployment.graph(2)
+    assert place is not None and (place / "export.json").read_text() == "{}"
+    assert done.version.bytes == deployment.state.versions[1].bytes + 2
+    deployment.check(2)
+    (place / "export.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"export\.json' was changed"):
+        deployment.check(2)
+    shutil.rmtree(place)
+    with pytest.raises(ModelError):
+        deployment.check(2)
+    (deployment.place(1) / "onnx").mkdir()
+    (deployment.place(1) / "onnx" / "export.json").write_text("{}")
+    with pytest.raises(ModelError, match="was added"):
+        deployment.check(1)
 
 
 def test_the_same_content_is_not_deployed_twice(three: Deployment, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -78,6 +79,41 @@ def test_a_runs_model_is_the_same_content_as_the_run(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "run")
     assert luthier.deploy_model(run, "reviews").changed
     assert not luthier.deploy_model(run / "model", "reviews").changed
+
+
+def test_a_run_that_continued_the_one_in_charge_is_held_against_it(tmp_path: Path) -> None:
+    assert luthier.deploy_model(run_folder(tmp_path / "run"), "reviews").changed
+    later = run_folder(tmp_path / "later", "other weights")
+    manifest = json.loads((later / "run.json").read_text())
+    manifest |= {"run": "4567", "data_fingerprint": "more data", "from": {"run": "0123", "name": "reviews"}}
+    (later / "run.json").write_text(json.dumps(manifest))
+    told = json.loads((later / "evaluation.json").read_text())
+    told["continued"] = {"old": {"n": 100, "gain": -0.1, "interval": [-0.15, -0.05]}}
+    (later / "evaluation.json").write_text(json.dumps(told))
+    with pytest.raises(Refused, match="100 test rows of that one"):
+        luthier.deploy_model(later, "reviews", role="full")
+    done = luthier.deploy_model(later, "reviews", role="full", force=True)
+    assert done.state.full == 2 and "worse beyond chance" in done.state.history[-1].reason
+
+
+def test_an_export_of_it_beside_the_run_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_folder(tmp_path / "runs" / "run")
+    digest = hashlib.sha256((run / "model" / "luthier.json").read_bytes()).hexdigest()
+    for name, precision, of in (
+        ("int8", "int8", digest),
+        ("other", "fp32", "0" * 64),
+        ("x-fp32", "fp32", digest),
+    ):
+        export = tmp_path / "runs" / name
+        export.mkdir()
+        values = {"target": "onnx", "precision": precision, "networks": [{"model": of}]}
+        (export / "export.json").write_text(json.dumps(values))
+    assert candidate(run).graph == candidate(run / "model").graph == tmp_path / "runs" / "x-fp32"
+    monkeypatch.setattr("luthier.run.export.export", lambda *_, **__: pytest.fail("there is one already"))
+    assert luthier.deploy_model(run, "reviews", onnx=True).changed
+    assert (tmp_path / "registry" / "reviews" / "versions" / "1" / "onnx" / "export.json").is_file()
+    with pytest.raises(SettingError, match="an export already"):
+        luthier.deploy_model(tmp_path / "runs" / "other", "reviews", onnx=True)
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:

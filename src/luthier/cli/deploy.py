@@ -20,6 +20,14 @@ def deploy(
             help="full, canary:10%, shadow or staged; a first version is in full charge, a later one waits.",
         ),
     ] = None,
+    onnx: Annotated[
+        bool,
+        typer.Option(
+            "--onnx",
+            help="Make an ONNX export of it, too, which a server takes where it is faster; one that lies"
+            " beside the run comes along anyway.",
+        ),
+    ] = False,
     registry: o.Registry = None,
     force: o.Force = False,
     reason: o.Reason = "",
@@ -27,22 +35,31 @@ def deploy(
 ) -> None:
     """Copy a finished model into a deployment, as its next version."""
     from luthier.cli.output import console, print_json
+    from luthier.deploy.versions import Deployment
     from luthier.run.deployments import deploy_model as run
 
-    done = run(source, to, role=role, registry=registry, force=force, reason=reason)
+    out = console()
+    if onnx and not as_json:
+        out.print("an ONNX export is written and checked, if there is none")
+    done = run(source, to, role=role, onnx=onnx, registry=registry, force=force, reason=reason)
     number = done.version.number
     standing = done.state.role(number)
+    graph = Deployment(to, registry).graph(number) is not None
     if as_json:
         print_json(
-            {"name": to, "version": number, "role": standing, "changed": done.changed, "gate": done.said},
+            {
+                "name": to, "version": number, "role": standing, "onnx": graph, "changed": done.changed,
+                "gate": done.said,
+            },
             indent=2,
-        )
+        )  # fmt: skip
         return
-    out = console()
     if not done.changed:
         out.print(f"{to}: the same content is version {number} already ({standing}); nothing was changed")
     else:
-        out.print(f"{to}: version {number}, {standing}", style="bold")
+        out.print(
+            f"{to}: version {number}, {standing}{', with its ONNX export' if graph else ''}", style="bold"
+        )
     if done.said:
         out.print(done.said)
     if standing in ("staged", "former"):

@@ -12,6 +12,23 @@ SHOWN = 8
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A version beside the one that it was continued from, on the test rows of that one.
+
+    Attributes:
+        run: Id of the run that was continued.
+        n: Test rows.
+        gain: How much better the later one is in its metric; below 0 where it is worse.
+        interval: 95% (low, high) of that, paired.
+    """
+
+    run: str
+    n: int
+    gain: float
+    interval: tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
 class Facts:
     """What is on record of a version.
 
@@ -24,6 +41,8 @@ class Facts:
         intervals: 95% (low, high) of each, as far as there is one.
         n: Test rows.
         data_fingerprint: Of the data and its splits; empty where it is not known.
+        run: Id of its run; empty where it is not known.
+        beside: What it was held against, where its run continued another one.
     """
 
     task: str
@@ -34,12 +53,17 @@ class Facts:
     intervals: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     n: int = 0
     data_fingerprint: str = ""
+    run: str = ""
+    beside: Beside | None = None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Facts:
         """The facts that `dataclasses.asdict` gave."""
-        intervals = {name: (low, high) for name, (low, high) in values["intervals"].items()}
-        return cls(**{**values, "labels": tuple(values["labels"]), "intervals": intervals})
+        found = {**values, "labels": tuple(values["labels"])}
+        found["intervals"] = {name: (low, high) for name, (low, high) in values["intervals"].items()}
+        if told := values.get("beside"):
+            found["beside"] = Beside(**{**told, "interval": tuple(told["interval"])})
+        return cls(**found)
 
     @property
     def value(self) -> float:
@@ -65,7 +89,9 @@ def judge(candidate: Facts, current: Facts) -> Verdict:
 
     It may not where it does another task or has other labels, since clients would get other answers than they
     know how to read; nor where its test metric lies on the worse side of the whole 95% interval of that of
-    the version in charge, on the same test rows. Where the two cannot be compared it may, and that is said.
+    the version in charge, on the same test rows. One that was continued from the version in charge with
+    further data was held against it on the test rows of that one, and may not take its place where the whole
+    95% interval of that difference lies below 0. Where two cannot be compared it may, and that is said.
     """
     if candidate.task != current.task:
         return Verdict(False, f"its task is {candidate.task}, that of the version in charge {current.task}")
@@ -75,6 +101,9 @@ def judge(candidate: Facts, current: Facts) -> Verdict:
             f"its labels are {_shown(candidate.labels)}, those of the version in charge"
             f" {_shown(current.labels)}",
         )
+    beside = candidate.beside
+    if beside is not None and beside.run == current.run and all(map(_finite, beside.interval)):
+        return _continued(candidate, beside)
     if unlike := _incomparable(candidate, current):
         return Verdict(True, f"the two cannot be compared: {unlike}")
     metric = current.metric
@@ -88,6 +117,16 @@ def judge(candidate: Facts, current: Facts) -> Verdict:
     return Verdict(not worse, f"{text}: worse beyond chance" if worse else text)
 
 
+def _continued(candidate: Facts, beside: Beside) -> Verdict:
+    low, high = map(_number, beside.interval)
+    text = (
+        f"continued from the version in charge; on the {beside.n:,} test rows of that one its"
+        f" {candidate.metric} is {'better' if beside.gain >= 0 else 'worse'} by {abs(beside.gain):.4g} (95%"
+        f" interval of the gain {low:.4g} to {high:.4g})"
+    )
+    return Verdict(high >= 0, text if high >= 0 else f"{text}: worse beyond chance")
+
+
 def _incomparable(candidate: Facts, current: Facts) -> str:
     """Why two test results say nothing of each other; empty where they do."""
     for facts, which in ((candidate, "this version"), (current, "the version in charge")):
@@ -98,11 +137,15 @@ def _incomparable(candidate: Facts, current: Facts) -> str:
     if candidate.data_fingerprint != current.data_fingerprint:
         return "they were judged on different data"
     metric = current.metric
-    if not math.isfinite(_number(candidate.metrics.get(metric))) or not math.isfinite(current.value):
+    if not (_finite(candidate.metrics.get(metric)) and _finite(current.value)):
         return f"there is no test {metric} of both"
-    if not all(math.isfinite(_number(end)) for end in current.intervals.get(metric, (None, None))):
+    if not all(map(_finite, current.intervals.get(metric, (None, None)))):
         return f"the test {metric} of the version in charge has no interval"
     return ""
+
+
+def _finite(value: float | None) -> bool:
+    return math.isfinite(_number(value))
 
 
 def _number(value: float | None) -> float:

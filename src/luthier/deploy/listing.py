@@ -31,13 +31,17 @@ def summary(deployment: Deployment) -> dict[str, Any]:
         "since": state.since,
         "canary": None if state.canary is None else asdict(state.canary),
         "shadow": state.shadow,
-        "versions": [_row(state, number, counted) for number in sorted(state.versions, reverse=True)],
+        "versions": [
+            _row(deployment, state, number, counted) for number in sorted(state.versions, reverse=True)
+        ],
         "comparison": None if state.shadow is None else _comparison(state.shadow, counted),
         "history": [asdict(event) for event in state.history],
     }
 
 
-def _row(state: DeploymentState, number: int, counted: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(
+    deployment: Deployment, state: DeploymentState, number: int, counted: list[dict[str, Any]]
+) -> dict[str, Any]:
     version = state.versions[number]
     facts = version.facts
     low, high = facts.intervals.get(facts.metric, (None, None))
@@ -51,6 +55,7 @@ def _row(state: DeploymentState, number: int, counted: list[dict[str, Any]]) -> 
         "value": facts.value if math.isfinite(facts.value) else None,
         "interval": [low, high],
         "kind": version.kind,
+        "onnx": deployment.graph(number) is not None,
         "bytes": version.bytes,
         "digest": version.digest,
         "source": version.source,

@@ -1,8 +1,7 @@
 """Deployments on disk: finished models in numbered versions, and the one file that says which is in charge.
 
     deployments/NAME/state.json             who does what, and the history
-    deployments/NAME/versions/N/model/      a copy of the model folder
-    deployments/NAME/versions/N/            its version.json (checksums, facts), evaluation.json, reference/
+    deployments/NAME/versions/N/            a version's folder; see `luthier.deploy.packing`
     deployments/NAME/serving/               what servers have counted
 
 What may follow what is `luthier.deploy.state`'s affair; nothing is served here, and no torch is imported.
@@ -16,48 +15,25 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from luthier.deploy import content, gate
+from luthier.deploy import content, gate, packing
 from luthier.deploy.gate import Facts, Verdict
 from luthier.deploy.lock import locked
 from luthier.deploy.opening import Proof
-from luthier.deploy.state import DeploymentState, Role, Version, now
-from luthier.errors import LuthierError, ModelError, Refused, RunError, SettingError
+from luthier.deploy.packing import Candidate
+from luthier.deploy.state import DeploymentState, Role, Version
+from luthier.errors import LuthierError, Refused, RunError, SettingError
 
 REGISTRY = "deployments"
 VARIABLE = "LUTHIER_REGISTRY"
 STATE = "state.json"
-MANIFEST = "version.json"
-FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 SECONDS = 30.0
 """How long a change waits for another one: changes take milliseconds."""
 COPYING = 600.0
 """How long a deploy waits for another one: that one copies a model and opens it."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is deployed.
-
-    Attributes:
-        model: Its model folder.
-        source: Where it is from, in words.
-        evaluation: What ``evaluation.json`` of its run holds, or None.
-        data_fingerprint: Of the data of its run; empty where it is not known.
-        run: Further values of its run, for the record.
-        reference: A folder of reference statistics for monitoring, or None.
-    """
-
-    model: Path
-    source: str
-    evaluation: dict[str, Any] | None = None
-    data_fingerprint: str = ""
-    run: dict[str, Any] | None = None
-    reference: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +114,12 @@ class Deployment:
 
     def model(self, number: int) -> Path:
         """The model folder of a version."""
-        return self.place(number) / "model"
+        return self.place(number) / packing.MODEL
+
+    def graph(self, number: int) -> Path | None:
+        """The ONNX export that a version's model has beside it; None where there is none."""
+        place = self.place(number) / packing.GRAPH
+        return place if place.is_dir() else None
 
     # -- changes ----------------------------------------------------------------------------
 
@@ -188,7 +169,7 @@ class Deployment:
             with locked(self.folder / "deploying", seconds=COPYING, what=f"The deployment {self.name!r}"):
                 before = self.state if self.exists else DeploymentState()
                 self._sweep(before)
-                known = before.find(content.digest(content.sums(candidate.model)))
+                known = before.find(candidate.digest)
                 if known is not None:
                     return Change(before, known, changed=False)
                 return self._add(candidate, prove, role, force=force, reason=reason)
@@ -264,26 +245,12 @@ class Deployment:
         return gone
 
     def check(self, number: int) -> None:
-        """Makes sure that a version's model is the one that was deployed.
+        """Makes sure that what a version answers with is what was deployed.
 
         Raises:
             ModelError: A file is missing, changed or added.
         """
-        path = self.place(number) / MANIFEST
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            expected, known = dict(values["files"]), values["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"'{path}' cannot be read: {error}.", "Deploy the model again.") from None
-        if known != FORMAT:
-            raise ModelError(
-                f"'{path}' is of format {known!r}; this version reads {FORMAT}.", "Upgrade Luthier."
-            )
-        found = content.sums(self.model(number))
-        for name in sorted({*expected, *found}):
-            if found.get(name) != expected.get(name):
-                how = "missing" if name not in found else "added" if name not in expected else "changed"
-                raise ModelError(f"'{self.model(number) / name}' was {how} since it was deployed.")
+        packing.check(self.place(number))
 
     # -- how --------------------------------------------------------------------------------
 
@@ -293,21 +260,7 @@ class Deployment:
         partial = self.versions / f".partial-{os.getpid()}"
         try:
             partial.mkdir()
-            files = content.copy(candidate.model, partial / "model")
-            proof = prove(partial / "model")
-            facts = _facts(candidate, proof)
-            if candidate.evaluation is not None:
-                content.write(partial / "evaluation.json", json.dumps(candidate.evaluation, indent=1) + "\n")
-            reference = candidate.reference or partial / "model" / "reference"
-            if reference.is_dir():
-                content.copy(reference, partial / "reference")
-            version = Version(
-                0, content.digest(files), now(), candidate.source, proof.kind,
-                sum(row["bytes"] for row in files.values()), facts,
-            )  # fmt: skip
-            about = {"format": FORMAT, **asdict(version), "run": candidate.run, "files": files}
-            del about["number"], about["failed"]
-            content.write(partial / MANIFEST, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+            version = packing.pack(candidate, partial, prove)
             return self._put(partial, version, role, force=force, reason=reason)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -378,19 +331,3 @@ def deployments(registry: str | Path | None = None) -> list[Deployment]:
         with contextlib.suppress(LuthierError):
             found.append(Deployment(path.parent.name, folder))
     return found
-
-
-def _facts(candidate: Candidate, proof: Proof) -> Facts:
-    """What the gate will go by: the run's evaluation, or what an export says of it."""
-    recorded = proof.recorded or {}
-    told = candidate.evaluation or recorded.get("evaluation") or {}
-    return Facts(
-        task=proof.task,
-        labels=proof.labels,
-        metric=str(told.get("metric") or ""),
-        maximize=bool(told.get("maximize", proof.maximize)),
-        metrics=dict(told.get("metrics") or {}),
-        intervals={name: (low, high) for name, (low, high) in (told.get("intervals") or {}).items()},
-        n=int(told.get("n") or 0),
-        data_fingerprint=candidate.data_fingerprint or str(recorded.get("data_fingerprint") or ""),
-    )

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from luthier.deploy.listing import summary
 from luthier.deploy.opening import kind_of, prove
+from luthier.deploy.packing import Candidate
+from luthier.deploy.serve.opening import find
 from luthier.deploy.state import Role
-from luthier.deploy.versions import Candidate, Change, Deployment
+from luthier.deploy.versions import Change, Deployment
 from luthier.deploy.versions import deployments as all_deployments
-from luthier.errors import ModelError, RunError
+from luthier.errors import ModelError, RunError, SettingError
 from luthier.run.folder import MANIFEST, RunFolder
 
 REFERENCE = "reference"
@@ -24,17 +28,22 @@ def deploy_model(
     to: str,
     *,
     role: str | None = None,
+    onnx: bool = False,
     registry: str | Path | None = None,
     force: bool = False,
     reason: str = "",
 ) -> Change:
     """Copies a finished model into a deployment, as its next version, once it has answered.
 
+    An ONNX export of the model in float32 that lies in its folder or beside it comes along.
+
     Args:
         source: A run folder, an export, or a model folder.
         to: Name of the deployment.
         role: ``full``, ``canary:10%``, ``shadow`` or ``staged``; None: the first version is in full charge,
             a later one waits.
+        onnx: Whether such an export is made where there is none, and checked as `export` does. A server takes
+            it where it is the faster.
         registry: Folder of all deployments; None: ``LUTHIER_REGISTRY``, or ``deployments``.
         force: Puts it in charge against the gate.
         reason: For the history.
@@ -44,13 +53,19 @@ def deploy_model(
         and the ``.state``.
 
     Raises:
+        SettingError: There is no such role, or ``onnx`` was asked for of an export.
+        MissingExtra: The packages that ONNX needs are not installed.
         RunError: The run has no finished model, or the registry cannot be written.
         ModelError: The model does not open, or does not answer.
-        Refused: The gate does not let it in charge.
+        Refused: The gate does not let it in charge, or the export does not repeat the model.
     """
     wanted = None if role is None else Role.parse(role)
     place = Deployment(to, registry)
-    return place.add(candidate(source), prove, role=wanted, force=force, reason=reason)
+    with tempfile.TemporaryDirectory() as scratch:
+        found = candidate(source)
+        if onnx and found.graph is None:
+            found = replace(found, graph=_graph(source, found, Path(scratch) / "onnx"))
+        return place.add(found, prove, role=wanted, force=force, reason=reason)
 
 
 def promote(
@@ -127,11 +142,17 @@ def candidate(source: str | Path) -> Candidate:
     reference = place / REFERENCE
     if (place / MANIFEST).is_file():
         return _of_run(RunFolder(place))
-    if kind_of(place) is None:
+    kind = kind_of(place)
+    if kind is None:
         raise ModelError(
             f"'{source}' is no run, no export and no finished model.", "`luthier runs` lists the runs here."
         )
-    return Candidate(place, str(place.resolve()), reference=reference if reference.is_dir() else None)
+    return Candidate(
+        place,
+        str(place.resolve()),
+        reference=reference if reference.is_dir() else None,
+        graph=None if kind == "export" else _beside(place),
+    )
 
 
 def _of_run(folder: RunFolder) -> Candidate:
@@ -148,6 +169,23 @@ def _of_run(folder: RunFolder) -> Candidate:
         json.loads(folder.evaluation.read_text(encoding="utf-8")),
         str(manifest.get("data_fingerprint") or ""),
         # Not its settings: a store's URL among them may hold a password.
-        {name: manifest.get(name) for name in _TOLD},
+        {name: manifest.get(name) for name in _TOLD} | {"parent": (manifest.get("from") or {}).get("run")},
         reference if reference.is_dir() else None,
+        _beside(folder.path),
     )
+
+
+def _beside(place: Path) -> Path | None:
+    """The ONNX export of a run or a model that a server of it would find."""
+    return next((one.folder for one in find(place) if one.kind == "export"), None)
+
+
+def _graph(source: str | Path, candidate: Candidate, to: Path) -> Path:
+    """Makes an ONNX export."""
+    if kind_of(candidate.model) == "export":
+        raise SettingError(
+            f"'{source}' is an export already, and is served as it is.", "Leave --onnx out, or name the run."
+        )
+    from luthier.run.export import export
+
+    return export(source, to, format="onnx").folder

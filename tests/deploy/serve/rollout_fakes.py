@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from luthier.deploy.opening import Proof
+from luthier.deploy.packing import Candidate
 from luthier.deploy.serve.base import Answer, Refused, State
 from luthier.deploy.serve.probation import Limits, RolloutSettings
 from luthier.deploy.serve.rollout import Rollout
-from luthier.deploy.versions import Candidate, Deployment
+from luthier.deploy.versions import Deployment
 
 PATIENCE = 30.0
 """Seconds that something may take on a busy machine before it counts as not happening."""

@@ -17,6 +17,9 @@ import httpx
 import pytest
 from deploy_models import Finished
 
+from luthier.deploy.export.export import verify
+from luthier.deploy.serve.opening import find
+from luthier.deploy.versions import Deployment
 from luthier.run.deployments import deploy_model
 
 pytest.importorskip("uvicorn", reason="the packages for serving are not installed")
@@ -53,6 +56,17 @@ def server(registry: Path) -> Iterator[str]:
     yield found.group(1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
+
+
+def test_an_export_that_is_deployed_is_found_by_a_server(
+    finished: Callable[..., Finished], tmp_path: Path
+) -> None:
+    assert deploy_model(finished("bert").folder, "fast", onnx=True, registry=tmp_path).changed
+    place = Deployment("fast", tmp_path)
+    place.check(1)
+    graph = place.graph(1)
+    assert graph is not None and verify(graph).check.passed
+    assert [one.backend for one in find(place.model(1))] == ["torch", "onnx"]
 
 
 def luthier(*arguments: object) -> str:
