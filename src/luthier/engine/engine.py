@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from luthier.engine import prefix, warm
+from luthier.engine.allocator import keep_memory
 from luthier.engine.cache import FeatureCache, default_folder
 from luthier.engine.checkpoint import Checkpoints
 from luthier.engine.cost import Cost, CostModel
@@ -74,6 +75,8 @@ class Engine:
         self.sources = sources
         self.checkpoints = checkpoints
         self.device = choose_device(device)
+        if self.device.type == "cpu":
+            keep_memory()
         self.auto = measured(self.device) if auto is None else auto
         self.arithmetic = arithmetic
         self.kept = kept

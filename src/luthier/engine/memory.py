@@ -10,6 +10,8 @@ from types import TracebackType
 import psutil
 import torch
 
+from luthier.engine import allocator
+
 # Trained weights, gradients and optimizer states are float32.
 ELEMENT = 4
 # Optimizer kind to the values that it keeps for each parameter. Adafactor keeps means over rows and columns.
@@ -32,15 +34,17 @@ def available(device: torch.device) -> int:
     """Bytes that can be allocated on a device now.
 
     On a CPU, what the operating system can give without swapping, or what the process's control group has
-    left if that is less. On a GPU, what is free on it and what torch holds without using it.
+    left if that is less, and what the process holds without using it. On a GPU, what is free on it and what
+    torch holds without using it.
     """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + unused)
     free = int(psutil.virtual_memory().available)
+    held = allocator.unused()
     if device.type == "mps":  # It shares the main memory, up to a limit.
         free = min(free, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return max(0, min([free, *_groups_left()]))
+    return max(0, min([free, *_groups_left()])) + held
 
 
 def used(device: torch.device, *, reset: bool = False) -> int:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from luthier.deploy.serve.base import Answers
 from luthier.deploy.serve.opening import find
 from luthier.deploy.serve.settings import ServeSettings
+from luthier.engine.allocator import keep_memory
 from luthier.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -154,6 +155,8 @@ def run(
         LuthierError: The model cannot be loaded.
     """
     log_to_stderr()
+    # Before there is another thread, which would have memory of its own.
+    keep_memory()
     # Its threads would wake for a few short texts, and take the cores from the network's.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
