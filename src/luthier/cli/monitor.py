@@ -52,8 +52,8 @@ def monitor(
     if every <= 0:
         raise SettingError(f"--every {every} is no time between two looks.", "Give seconds above 0.")
     reports = looks(
-        name, every=every if watch else 0.0, url=url, registry=registry, model=model, version=version, window=window,
-        course=page is not None, hook=webhook,
+        name, every=every if watch else 0.0, url=url, registry=registry, model=model, version=version,
+        window=window, course=page is not None, hook=webhook,
     )  # fmt: skip
     for report in reports:
         # One page is of one version.

@@ -82,7 +82,7 @@ class Onnx(ExportTarget):
             first, second = said(inputs, "logits", "features")
             return first, second
 
-        # Exports of earlier versions give logits alone.
+        # Where the logits come from no linear layer, there are no features.
         featured = "features" in [each.name for each in session.get_outputs()]
         return Featured(logits, both) if featured else logits
 
