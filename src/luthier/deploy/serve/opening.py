@@ -285,9 +285,11 @@ def _network(module: Any, device: Any, head: Any) -> Run:
     import torch
 
     from luthier.engine.forward import place, precise, to_device, type_of
+    from luthier.engine.packed import pack
     from luthier.monitor.features import pooled
 
     kind = type_of(place(module, device).eval())
+    pack(module)
     read: list[torch.Tensor] = []
     if head is not None:
         head.register_forward_pre_hook(lambda module, arguments: read.append(arguments[0]))

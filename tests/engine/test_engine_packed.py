@@ -1,0 +1,77 @@
+"""Layers that compute by oneDNN say what they said before, and stay what they were."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from luthier.engine import packed
+from luthier.engine.packed import pack
+
+
+def network(bias: bool = True) -> nn.Sequential:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(12, 20, bias=bias), nn.GELU(), nn.Linear(20, 5)).eval()
+
+
+TIMED = packed.pays
+
+
+@pytest.fixture(autouse=True)
+def pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is the faster here."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("torch was built without oneDNN")
+    monkeypatch.setattr(packed, "pays", lambda: True)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 12), (7, 12), (3, 9, 12), (2, 3, 4, 12)])
+def test_answers_are_the_same(shape: tuple[int, ...], bias: bool) -> None:
+    plain = network(bias)
+    fast = copy.deepcopy(plain)
+    assert pack(fast) == 2
+    given = torch.randn(shape)
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(given), plain(given), rtol=1e-5, atol=1e-6)
+        # As a slice, whose rows do not lie side by side.
+        wide = torch.randn(*shape[:-1], 24)[..., ::2]
+        torch.testing.assert_close(fast(wide), plain(wide), rtol=1e-5, atol=1e-6)
+
+
+def test_layers_keep_their_hooks_and_weights_and_are_packed_once() -> None:
+    found = network()
+    weights = copy.deepcopy(found.state_dict())
+    seen: list[torch.Tensor] = []
+    found[2].register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    assert (pack(found), pack(found)) == (2, 0)
+    with torch.inference_mode():
+        found(torch.ones(4, 12))
+    assert [tuple(each.shape) for each in seen] == [(4, 20)]
+    assert all(torch.equal(value, weights[name]) for name, value in found.state_dict().items())
+
+
+def test_other_types_and_kinds_of_layers_are_left_alone() -> None:
+    class Own(nn.Linear):
+        pass
+
+    assert pack(network().to(torch.bfloat16)) == 0
+    assert pack(nn.Sequential(Own(3, 3), nn.Conv1d(3, 3, 1))) == 0
+
+
+def test_where_it_does_not_pay_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "pays", lambda: False)
+    found = network()
+    assert pack(found) == 0 and not any("forward" in vars(module) for module in found.modules())
+
+
+@pytest.mark.parametrize(("usual", "expected"), [(2.0, True), (1.05, False), (0.5, False)])
+def test_the_faster_is_found_by_time(monkeypatch: pytest.MonkeyPatch, usual: float, expected: bool) -> None:
+    def seconds(compute: object, given: torch.Tensor) -> float:
+        return usual if isinstance(compute, nn.Module) else 1.0
+
+    monkeypatch.setattr(packed, "_seconds", seconds)
+    assert TIMED.__wrapped__() is expected
