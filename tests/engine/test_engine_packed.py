@@ -29,7 +29,7 @@ def pays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(1, 12), (7, 12), (3, 9, 12), (2, 3, 4, 12)])
+@pytest.mark.parametrize("shape", [(1, 12), (7, 12), (8, 12), (3, 9, 12), (2, 3, 4, 12)])
 def test_answers_are_the_same(shape: tuple[int, ...], bias: bool) -> None:
     plain = network(bias)
     fast = copy.deepcopy(plain)
@@ -40,6 +40,12 @@ def test_answers_are_the_same(shape: tuple[int, ...], bias: bool) -> None:
         # As a slice, whose rows do not lie side by side.
         wide = torch.randn(*shape[:-1], 24)[..., ::2]
         torch.testing.assert_close(fast(wide), plain(wide), rtol=1e-5, atol=1e-6)
+
+
+def test_few_numbers_of_rows_are_computed_with() -> None:
+    found = [packed.rounded(rows) for rows in range(1, 4097)]
+    assert all(rows <= said < rows + max(8, rows / 8) for rows, said in enumerate(found, start=1))
+    assert len(set(found)) < 80 and found == sorted(found)
 
 
 def test_layers_keep_their_hooks_and_weights_and_are_packed_once() -> None:

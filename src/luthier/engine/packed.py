@@ -71,10 +71,23 @@ def _packed(layer: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
     bias = None if layer.bias is None else layer.bias.detach()
 
     def forward(given: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")
-        return found
+        rows = given.reshape(-1, given.shape[-1])
+        count = len(rows)
+        rows = nn.functional.pad(rows, (0, 0, 0, rounded(count) - count))
+        found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+        return found[:count].reshape(*given.shape[:-1], -1)
 
     return forward
+
+
+def rounded(rows: int) -> int:
+    """So many rows, or up to an eighth more (or 8): one of 8 numbers between two powers of two.
+
+    oneDNN makes a program for each number of rows and keeps it, in memory that grows with every new one: 1.5
+    GiB after 1,600 batches of mixed lengths.
+    """
+    step = max(8, 1 << max(0, rows.bit_length() - 4))
+    return -(-rows // step) * step
 
 
 def _seconds(compute: Callable[[torch.Tensor], torch.Tensor], given: torch.Tensor) -> float:
