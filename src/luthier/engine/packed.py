@@ -73,7 +73,8 @@ def _packed(layer: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
     def forward(given: torch.Tensor) -> torch.Tensor:
         rows = given.reshape(-1, given.shape[-1])
         count = len(rows)
-        rows = nn.functional.pad(rows, (0, 0, 0, rounded(count) - count))
+        if more := rounded(count) - count:
+            rows = nn.functional.pad(rows, (0, 0, 0, more))
         found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
         return found[:count].reshape(*given.shape[:-1], -1)
 

@@ -9,8 +9,11 @@ from pathlib import Path
 import deploy_models
 import pytest
 import serve_live
+import torch
+from torch import nn
 
 from luthier.deploy.export.export import export
+from luthier.deploy.serve import opening
 from luthier.deploy.serve.base import Refused
 from luthier.deploy.serve.opening import find
 from luthier.errors import LuthierError, ModelError, RunError, SettingError
@@ -48,6 +51,29 @@ def test_both_backends_say_the_same(place: Path) -> None:
         assert backend.compute(items).features is None
         said.append([*(output.tolist() for output in computed.outputs), *computed.features.tolist()])
     assert said[0] == [pytest.approx(row, abs=1e-4) for row in said[1]]
+
+
+def test_a_batch_that_failed_leaves_no_features_to_the_next() -> None:
+    class Failing(nn.Module):
+        """Fails behind its head."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.fails = nn.Linear(4, 2), True
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            said: torch.Tensor = self.head(values)
+            if self.fails:
+                raise RuntimeError("made")
+            return said
+
+    network = Failing()
+    run = opening._network(network, torch.device("cpu"), network.head)
+    with pytest.raises(RuntimeError, match="made"):
+        run({"values": torch.zeros(2, 4)}, True)
+    network.fails = False
+    _, features = run({"values": torch.ones(3, 4)}, True)
+    assert features is not None and features.tolist() == [[1.0] * 4] * 3
 
 
 def test_the_faster_is_taken_and_told(place: Path, caplog: pytest.LogCaptureFixture) -> None:

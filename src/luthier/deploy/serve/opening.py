@@ -296,9 +296,10 @@ def _network(module: Any, device: Any, head: Any) -> Run:
 
     @torch.inference_mode()
     def run(inputs: Inputs, features: bool) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        read.clear()  # of a batch that failed
         said = module(**to_device(inputs, device, kind))
-        seen = pooled(read[0], inputs.get("attention_mask")) if features and read else None
-        read.clear()
+        found = read.pop() if read else None
+        seen = None if found is None or not features else pooled(found, inputs.get("attention_mask"))
         return [precise(part).cpu() for part in (said if isinstance(said, list) else [said])], seen
 
     return run
