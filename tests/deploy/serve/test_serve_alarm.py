@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -66,7 +65,8 @@ def running(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], list[st
     try:
         yield process, said
     finally:
-        process.send_signal(signal.SIGINT)
+        # Not SIGINT, which is ignored by what was started in the background of a script.
+        process.terminate()
         process.wait(PATIENCE)
 
 
