@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import models_tiny
 import pytest
 import torch
+from engine_clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luthier.engine import cost
 from luthier.engine.cost import Cost, CostModel, Profile, profile, update_seconds
 from luthier.models import source
 from luthier.models.network import Network, build
@@ -235,27 +236,27 @@ def test_stacks_grow_while_that_pays(measured: dict[int, float], largest: int, e
     assert found.best_size("m", recipe(batch_size=7), largest) == largest
 
 
-def slow(module: torch.nn.Module, delay: float) -> None:
-    module.register_forward_pre_hook(lambda *_: time.sleep(delay))
-
-
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "vit", "convnext", "resnet", "mobilenet_v2"])
-def test_a_profile_finds_what_is_slow(tiny_model: Callable[[str], Path], kind: str) -> None:
+def test_a_profile_finds_what_is_slow(
+    tiny_model: Callable[[str], Path], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    update_seconds(torch.device("cpu"))  # Is kept, and must not be of this clock.
+    monkeypatch.setattr(cost, "time", clock)
     found = source.find(str(tiny_model(kind)), "image" if kind in models_tiny.IMAGE else "text")
     network = build(found, recipe(head="linear"), level="example", num_outputs=2, seed=0).train()
     inputs = models_tiny.inputs(kind)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     delays = {1: 0.03, network.num_blocks: 0.06, network.num_blocks + 1: 0.09}
     for depth, delay in delays.items():
-        slow(first_leaf(network, depth), delay)
+        first_leaf(network, depth).register_forward_pre_hook(lambda *_, delay=delay: clock.sleep(delay))
     made = profile(network, inputs, torch.device("cpu"))
     assert len(made.forward) == len(made.parameters) == network.num_blocks + 2 == made.num_blocks + 2
     assert sum(made.parameters) == sum(p.numel() for p in network.parameters())
     assert made.parameters[0] == sum(p.numel() for p in network.head.parameters())
     assert made.extent == (32 * 32 if kind in models_tiny.IMAGE else 9)
     for depth, each in enumerate(made.forward):
-        delay = delays.get(depth, 0.0) / 3
-        assert delay <= each < delay + 0.005, depth
+        assert each == pytest.approx(delays.get(depth, 0.0) / 3), depth
     assert network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(m._forward_pre_hooks for n, m in network.named_modules() if n == "head")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from engine_clock import Clock
 
 from luthier.engine import footprint
 from luthier.engine.engine import Engine
@@ -128,15 +128,22 @@ class Made:
 class Slow(torch.nn.Module):
     """Takes a millisecond a token."""
 
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        time.sleep(input_ids.shape[1] / 1000)
+        self.clock.sleep(input_ids.shape[1] / 1000)
         return torch.zeros(len(input_ids), 2)
 
 
-def test_the_latency_is_the_median_over_lengths_one_example_at_a_time() -> None:
-    examples = Made("text")
-    found = footprint.latency(Slow(), examples, torch.device("cpu"))  # type: ignore[arg-type]
-    assert 8.0 <= found < 12.0
+def test_the_latency_is_the_median_over_lengths_one_example_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    examples, clock = Made("text"), Clock()
+    monkeypatch.setattr(footprint, "time", clock)
+    found = footprint.latency(Slow(clock), examples, torch.device("cpu"))  # type: ignore[arg-type]
+    assert found == pytest.approx(8.0)
     assert examples.asked == [[0], [1], [2]]
 
 
@@ -144,7 +151,7 @@ def test_it_is_not_timed_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(footprint, "PATIENCE", 0.0)
     monkeypatch.setattr(Slow, "forward", lambda self, **inputs: calls.append(1) or torch.zeros(1, 2))
-    footprint.latency(Slow(), Made("text"), torch.device("cpu"))  # type: ignore[arg-type]
+    footprint.latency(Slow(Clock()), Made("text"), torch.device("cpu"))  # type: ignore[arg-type]
     assert len(calls) == footprint.WARM_UP + 3
 
 
