@@ -11,7 +11,7 @@ import torch
 
 from luthier.deploy.export import conformance, registry
 from luthier.deploy.export import sample as samples
-from luthier.deploy.export.base import Job, Logits, Written
+from luthier.deploy.export.base import Featured, Job, Logits, Written
 from luthier.deploy.export.conformance import CHECKS, Case, Trial, carry_out
 from luthier.deploy.export.plain import Safetensors
 from luthier.models.families import FAMILIES
@@ -48,7 +48,10 @@ def test_graphs_repeat_the_logits_at_all_sizes(
     finished: Any, tmp_path: Path, name: str, kind: str, task: str, settings: dict[str, Any]
 ) -> None:
     folder = finished(kind, task, **settings).folder
-    conformance.repeats_the_logits(carry_out(Case(registry.get(name), folder, tmp_path)))
+    trial = carry_out(Case(registry.get(name), folder, tmp_path))
+    conformance.repeats_the_logits(trial)
+    assert isinstance(trial.open(), Featured)
+    conformance.tells_what_the_head_reads(trial)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +59,10 @@ def test_graphs_repeat_the_logits_at_all_sizes(
     [("safetensors", "fp16"), ("safetensors", "bf16"), ("onnx", "fp16"), ("torch", "bf16"), ("onnx", "int8")],
 )
 def test_fewer_bits_keep_their_limit(finished: Any, tmp_path: Path, name: str, precision: str) -> None:
-    case = Case(registry.get(name), finished("bert").folder, tmp_path, precision)
-    conformance.repeats_the_logits(carry_out(case))
+    trial = carry_out(Case(registry.get(name), finished("bert").folder, tmp_path, precision))
+    conformance.repeats_the_logits(trial)
+    assert isinstance(trial.open(), Featured)
+    conformance.tells_what_the_head_reads(trial)
     assert not list((tmp_path / "export").glob("fp32*"))
 
 
@@ -80,7 +85,10 @@ def test_convolutions_in_int8_go_by_calibration(finished: Any, tmp_path: Path) -
 def test_an_adapter_kept_apart_conforms(finished: Any, tmp_path: Path, settings: Any, precision: str) -> None:
     folder = finished("bert", adaptation="lora", lora_rank=2, **settings).folder
     case = Case(Safetensors(), folder, tmp_path, precision, merge=False)
-    conformance.opens_wherever_it_is_put(carry_out(case))
+    trial = carry_out(case)
+    conformance.opens_wherever_it_is_put(trial)
+    assert isinstance(trial.open(), Featured)
+    conformance.tells_what_the_head_reads(trial)
     assert (tmp_path / "export" / "adapter" / "adapter_model.safetensors").is_file()
 
 

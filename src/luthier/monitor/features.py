@@ -31,6 +31,31 @@ def reader(saved: Any) -> nn.Linear | None:
     return last_linear(network.model if network.head is None else network.head)
 
 
+class Tap:
+    """What a layer is given in a pass, kept until it is taken.
+
+    Args:
+        layer: Of a network for one thread at a time; None where there is nothing to be told.
+    """
+
+    def __init__(self, layer: nn.Module | None) -> None:
+        self._read: list[torch.Tensor] = []
+        if layer is not None:
+            layer.register_forward_pre_hook(lambda module, arguments: self._read.append(arguments[0]))
+
+    def clear(self) -> None:
+        """Drops what a pass that failed has left."""
+        self._read.clear()
+
+    def take(self, mask: torch.Tensor | None) -> torch.Tensor:
+        """The features of the pass just made, as `pooled` gives them.
+
+        Raises:
+            IndexError: The layer was given nothing since the last time.
+        """
+        return pooled(self._read.pop(), mask)
+
+
 def pooled(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """One vector an input, in float32 on the CPU.
 

@@ -41,16 +41,21 @@ def test_an_export_of_this_model_is_found_beside_it(place: Path) -> None:
     assert [one.backend for one in find(place / "fast")] == ["onnx"]
 
 
-def test_both_backends_say_the_same(place: Path) -> None:
+def test_a_model_and_its_exports_say_the_same(place: Path, tmp_path: Path) -> None:
     texts = ["the cat sat", "a dog ran on the mat", ""]
+    exports = [export(place / "model", tmp_path / name, target=name) for name in ("torch", "safetensors")]
     said = []
-    for backend in (serve_live.opened(place / "model", "torch"), serve_live.opened(place / "fast")):
+    for backend in [
+        serve_live.opened(place / "model", "torch"),
+        *(serve_live.opened(folder) for folder in (place / "fast", *(each.folder for each in exports))),
+    ]:
         items = [one for one in backend.encode(texts) if not isinstance(one, Refused)]
         computed = backend.compute(items, features=True)
         assert computed.features is not None
         assert backend.compute(items).features is None
         said.append([*(output.tolist() for output in computed.outputs), *computed.features.tolist()])
-    assert said[0] == [pytest.approx(row, abs=1e-4) for row in said[1]]
+    for other in said[1:]:
+        assert said[0] == [pytest.approx(row, abs=1e-4) for row in other]
 
 
 def test_a_batch_that_failed_leaves_no_features_to_the_next() -> None:

@@ -38,7 +38,7 @@ class Onnx(ExportTarget):
 
     def write(self, job: Job) -> None:
         """See `ExportTarget.write`."""
-        traced = trace(job, features=True)
+        traced = trace(job)
         if job.precision == "int8":
             from luthier.deploy.export.quantise import dynamic, static
 

@@ -17,12 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from luthier.deploy.export.base import DTYPES, ExportTarget, Inputs, Job, Logits, Written
+from luthier.deploy.export.base import DTYPES, ExportTarget, Featured, Inputs, Job, Logits, Written
 from luthier.errors import LuthierError, ModelError
 from luthier.models import families
 from luthier.models import source as sources
 from luthier.models.backbone import quiet, seeded
+from luthier.models.heads import last_linear
 from luthier.models.saved import ADAPTER, HEAD, logits_of, open_network
+from luthier.monitor.features import Tap
 
 BASE = "base"
 _CARD = "README.md"
@@ -66,16 +68,22 @@ class Safetensors(ExportTarget):
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"'{directory}' does not load: {error}") from error
         model.eval()
+        layer = last_linear(model if head is None else head)
+        tap = Tap(layer)
 
         @torch.inference_mode()
         def logits(inputs: Inputs) -> torch.Tensor:
+            tap.clear()
             cast = {
                 name: value.to(dtype) if value.is_floating_point() else value
                 for name, value in inputs.items()
             }
             return logits_of(model, head, written.form, cast).float()
 
-        return logits
+        def both(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
+            return logits(inputs), tap.take(inputs.get("attention_mask"))
+
+        return logits if layer is None else Featured(logits, both)
 
 
 def _write(model: nn.Module, head: nn.Module | None, directory: Path, dtype: torch.dtype) -> None:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from luthier.deploy.export.base import ExportTarget, Inputs, Job, Logits, Written
+from luthier.deploy.export.base import ExportTarget, Featured, Inputs, Job, Logits, Written
 from luthier.deploy.export.traced import silent, trace
 from luthier.errors import LuthierError, ModelError
 
@@ -48,7 +48,9 @@ _SYMBOL = re.compile(r"[suz]\d+")
 
 
 class TorchProgram(ExportTarget):
-    """A graph of ATen operators that `torch.export.load` reads where torch is all there is."""
+    """A graph of ATen operators that `torch.export.load` reads where torch is all there is. It gives the
+    logits and, where they come from a linear layer, what that reads.
+    """
 
     name: ClassVar[str] = "torch"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
@@ -69,16 +71,24 @@ class TorchProgram(ExportTarget):
         inspect(path)
         try:
             with silent():
-                module = torch.export.load(path).module(check_guards=False)
+                program = torch.export.load(path)
+                module = program.module(check_guards=False)
         except (OSError, ValueError, KeyError, RuntimeError, AssertionError, TypeError) as error:
             raise ModelError(f"'{path}' does not load: {error}") from error
 
+        featured = len(program.graph_signature.user_outputs) > 1
+
+        @torch.inference_mode()
+        def both(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
+            first, second = module(**inputs)
+            return first, second
+
         @torch.inference_mode()
         def logits(inputs: Inputs) -> torch.Tensor:
-            found: torch.Tensor = module(**inputs)
+            found: torch.Tensor = module(**inputs)[0] if featured else module(**inputs)
             return found
 
-        return logits
+        return Featured(logits, both) if featured else logits
 
     def axes(self, directory: Path, written: Written) -> dict[str, list[Any]]:
         """See `ExportTarget.axes`."""

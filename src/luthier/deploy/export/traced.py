@@ -18,7 +18,7 @@ from luthier.errors import ModelError
 from luthier.models import families
 from luthier.models.processor import ImageProcessor
 from luthier.models.saved import SavedModel
-from luthier.monitor.features import pooled, reader
+from luthier.monitor.features import Tap, reader
 
 _NAMES = {
     "input_ids": {0: "batch", 1: "length"},
@@ -34,7 +34,7 @@ class Traced:
     Attributes:
         program: From the inputs, in the order of ``axes``, to float32 ``outputs``.
         axes: See `ExportTarget.axes`.
-        outputs: ``logits`` and, where they were asked for and are to be had, ``features``.
+        outputs: ``logits`` and, where they are to be had, ``features``.
     """
 
     program: torch.export.ExportedProgram
@@ -62,17 +62,13 @@ class _Wrapped(nn.Module):
         super().__init__()
         self.network = network
         self.featured = layer is not None
-        # Not an attribute that torch.export would look after: it is filled and emptied in each pass.
-        read: list[torch.Tensor] = []
-        self._read = read.pop
-        if layer is not None:
-            layer.register_forward_pre_hook(lambda module, arguments: read.append(arguments[0]))
+        self.tap = Tap(layer)
 
     def told(
         self, logits: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """What is given out."""
-        return (logits.float(), pooled(self._read(), mask)) if self.featured else logits.float()
+        return (logits.float(), self.tap.take(mask)) if self.featured else logits.float()
 
 
 class _Texts(_Wrapped):
@@ -87,8 +83,8 @@ class _Images(_Wrapped):
         return self.told(self.network(pixel_values=pixel_values.to(dtype)), None)
 
 
-def trace(job: Job, *, features: bool = False) -> Traced:
-    """The graph of a network.
+def trace(job: Job) -> Traced:
+    """The graph of a network; where its logits come from a linear layer, it gives what that reads, too.
 
     The batch and, for texts, the length up to the model's limit are free. The size of images is free where
     the architecture's forward pass does not fix it: in convolutional ones, as far as they do not compute with
@@ -96,18 +92,15 @@ def trace(job: Job, *, features: bool = False) -> Traced:
 
     Args:
         job: Whose network it is.
-        features: Whether the graph is to give what the head reads, too, where the logits come from a linear
-            layer.
 
     Raises:
         ModelError: The network has no such graph.
     """
     dtype = DTYPES.get(job.precision, torch.float32)
     # The hook that takes the features goes with the copy.
-    apart = features or dtype != torch.float32
-    network = copy.deepcopy(job.model).to(dtype) if apart else job.model
+    network = copy.deepcopy(job.model).to(dtype)
     inputs = _example(job.model)
-    layer = reader(network) if features else None
+    layer = reader(network)
     wrapped = (_Texts if "input_ids" in inputs else _Images)(network, layer)
     try:
         with silent(), torch.no_grad():

@@ -286,20 +286,17 @@ def _network(module: Any, device: Any, head: Any) -> Run:
 
     from luthier.engine.forward import place, precise, to_device, type_of
     from luthier.engine.packed import pack
-    from luthier.monitor.features import pooled
+    from luthier.monitor.features import Tap
 
     kind = type_of(place(module, device).eval())
     pack(module)
-    read: list[torch.Tensor] = []
-    if head is not None:
-        head.register_forward_pre_hook(lambda module, arguments: read.append(arguments[0]))
+    tap = Tap(head)
 
     @torch.inference_mode()
     def run(inputs: Inputs, features: bool) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-        read.clear()  # of a batch that failed
+        tap.clear()
         said = module(**to_device(inputs, device, kind))
-        found = read.pop() if read else None
-        seen = None if found is None or not features else pooled(found, inputs.get("attention_mask"))
+        seen = tap.take(inputs.get("attention_mask")) if features and head is not None else None
         return [precise(part).cpu() for part in (said if isinstance(said, list) else [said])], seen
 
     return run
