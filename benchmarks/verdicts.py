@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import table
-from verdict_cases import BASELINES, CASES, Known, tiny, tiny_image
+from verdict_cases import BASELINES, CASES, Known
+from verdict_data import tiny, tiny_image
 
 RIGHT = 0.9
 SECONDS = 600

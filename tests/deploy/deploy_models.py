@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 import made
 from luthier import data as reading
+from luthier.deploy.export.export import HeldOut
 from luthier.models import network, processor, saved, source
 from luthier.models.families import FAMILIES
 from luthier.recipe import Recipe
@@ -27,6 +29,10 @@ class Finished:
     task: Task
     frame: pd.DataFrame
     root: Path
+
+
+Finish = Callable[..., Finished]
+"""What the fixture `finished` is."""
 
 
 def rows(task: str, folder: Path, count: int = 90) -> reading.Dataset:
@@ -70,3 +76,9 @@ def finish(folder: Path, kind: str, task: str = "", **settings: Any) -> Finished
         peft_type=fitted.peft_type,
     )  # fmt: skip
     return Finished(folder / "model", fitted, frame.reset_index(drop=True), dataset.root)
+
+
+def held_out(made: Finished, rows: int = 70) -> HeldOut:
+    """The first rows to check an export on, and the others to calibrate it with."""
+    frame = made.frame
+    return HeldOut(frame[:rows], made.root, "made rows", calibration=frame[rows:].reset_index(drop=True))

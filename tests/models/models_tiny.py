@@ -1,4 +1,4 @@
-"""Tiny random-weight models of each kind, written as their publishers write them."""
+"""Tiny random-weight models of each kind, written as their publishers write them, and saved as a run does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedTokenizerFast
 
+from luthier.models import network, processor, saved, source
 from luthier.models.families import FAMILIES
+from luthier.recipe import Recipe
 
 WORDS = [
     "the",
@@ -73,6 +75,9 @@ PROCESSORS: dict[str, dict[str, Any]] = {
 }
 PROCESSORS |= {"resnet": PROCESSORS["convnext"], "convnextv2": PROCESSORS["convnext"]}
 
+LABELS = ["no", "yes", "perhaps"]
+STATE = {"labels": LABELS, "columns": {"input": "text"}}
+
 
 def write(kind: str, folder: Path, **changes: Any) -> Path:
     """A tiny model of a kind, with its tokenizer or image processor."""
@@ -128,3 +133,45 @@ def inputs(kind: str, seed: int = 0) -> dict[str, torch.Tensor]:
     mask = torch.ones_like(ids)
     ids[2, 5:], mask[2, 5:] = 1, 0
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def auto_class(kind: str, level: str = "example") -> str:
+    if kind in IMAGE:
+        return "AutoModelForImageClassification"
+    return "AutoModelForSequenceClassification" if level == "example" else "AutoModelForTokenClassification"
+
+
+def trained(src: source.Source, recipe: Recipe, level: Any = "example") -> network.Network:
+    """A network whose trainable parameters have moved."""
+    net = network.build(src, recipe, level=level, num_outputs=3, seed=3)
+    generator = torch.Generator().manual_seed(11)
+    with torch.no_grad():
+        for parameter in net.trainable().values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return net
+
+
+def store(
+    src: source.Source,
+    net: network.Network,
+    recipe: Recipe,
+    folder: Path,
+    level: str = "example",
+    temperature: float = 1.0,
+) -> saved.SavedForm:
+    kind = src.model_type
+    reader = processor.load(src, net.family.modality)
+    peft_type = None if kind in IMAGE else {"example": "SEQ_CLS", "token": "TOKEN_CLS"}[level]
+    return saved.save(
+        net,
+        src,
+        reader,
+        recipe,
+        folder,
+        task_state=STATE,
+        auto_class=auto_class(kind, level),
+        problem_type="single_label_classification" if level == "example" else None,
+        labels=LABELS,
+        peft_type=peft_type,
+        temperature=temperature,
+    )

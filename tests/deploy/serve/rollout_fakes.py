@@ -14,10 +14,12 @@ from luthier.deploy.packing import Candidate
 from luthier.deploy.serve.base import Answer, Refused, State
 from luthier.deploy.serve.probation import Limits, RolloutSettings
 from luthier.deploy.serve.rollout import Rollout
+from luthier.deploy.state import Role
 from luthier.deploy.versions import Deployment
 
 PATIENCE = 30.0
 """Seconds that something may take on a busy machine before it counts as not happening."""
+FULL = Role("full")
 
 
 @dataclass
