@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -46,6 +47,28 @@ def test_few_numbers_of_rows_are_computed_with() -> None:
     found = [packed.rounded(rows) for rows in range(1, 4097)]
     assert all(rows <= said < rows + max(8, rows / 8) for rows, said in enumerate(found, start=1))
     assert len(set(found)) < 80 and found == sorted(found)
+
+
+def test_programs_are_made_beforehand_the_largest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[tuple[int, ...]] = []
+    usual = packed._packed
+
+    def counted(layer: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+        forward = usual(layer)
+
+        def wrapped(given: torch.Tensor) -> torch.Tensor:
+            met.append(tuple(given.shape))
+            return forward(given)
+
+        return wrapped
+
+    monkeypatch.setattr(packed, "_packed", counted)
+    twice = nn.Sequential(network(), nn.Linear(5, 12), network()).eval()
+    assert pack(copy.deepcopy(twice)) == 5 and not met
+    assert pack(twice, 100) == 5
+    rows = [count for count, width in met if width == 12]
+    assert rows == sorted({packed.rounded(count) for count in range(1, 101)}, reverse=True)
+    assert {width for _, width in met} == {12, 20, 5} and len(met) == 3 * len(rows)
 
 
 def test_layers_keep_their_hooks_and_weights_and_are_packed_once() -> None:

@@ -21,7 +21,7 @@ ROWS = (8, 32, 256)
 ROUNDS = 7
 
 
-def pack(network: nn.Module) -> int:
+def pack(network: nn.Module, rows: int = 0) -> int:
     """Has a network's float32 linear layers on a CPU compute by oneDNN, where that is the faster here.
 
     The layers stay what they are, with their weights and hooks; what is laid out anew takes as much memory
@@ -29,6 +29,7 @@ def pack(network: nn.Module) -> int:
 
     Args:
         network: In eval mode.
+        rows: Programs for up to so many rows are made now, for a network that is going to meet all of them.
 
     Returns:
         How many layers do so now.
@@ -45,6 +46,7 @@ def pack(network: nn.Module) -> int:
         return 0
     for layer in layers:
         layer.forward = _packed(layer)  # type: ignore[method-assign, assignment]
+    _prepare(layers, rows)
     return len(layers)
 
 
@@ -79,6 +81,20 @@ def _packed(layer: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
         return found[:count].reshape(*given.shape[:-1], -1)
 
     return forward
+
+
+@torch.inference_mode()
+def _prepare(layers: list[nn.Linear], rows: int) -> None:
+    """Has oneDNN make its programs, the largest first.
+
+    Each stays in the heap, behind what was computed with until then. Made as they are met, in any order,
+    they would leave holes there: half an hour of requests ended with 45 MiB more than it began with.
+    """
+    counts = sorted({rounded(count) for count in range(1, rows + 1)}, reverse=True)
+    shapes = {(layer.weight.shape, layer.bias is None): layer for layer in layers}
+    for count in counts:
+        for layer in shapes.values():
+            layer(torch.zeros(count, layer.in_features))
 
 
 def rounded(rows: int) -> int:

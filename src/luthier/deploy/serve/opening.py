@@ -243,10 +243,12 @@ def _open_model(folder: Path, device: str) -> Backend:
     predictor = Predictor.load(folder, device)
     saved, task, where = predictor.saved, predictor.task, predictor.device
     tokens = 4096 if where.type == "cpu" else 65536
+    # Of texts, every number of rows up to the largest batch's is going to occur.
+    rows = tokens if task.modality == "text" else 0
     passes: list[Pass] = []
     if not isinstance(saved, SavedEnsemble):
         reading = Reading(saved.processor, saved.recipe.max_length, saved.recipe.image_size)
-        passes.append(Pass(0, (0,), _network(saved, where, reader(saved))))
+        passes.append(Pass(0, (0,), _network(saved, where, reader(saved), rows)))
         return Backend("torch", task, [reading], passes, lambda parts: list(parts[0]), tokens)
     keys: dict[tuple[Any, ...], int] = {}
     readings: list[Reading] = []
@@ -257,7 +259,7 @@ def _open_model(folder: Path, device: str) -> Backend:
             keys[key] = len(readings)
             readings.append(Reading(first.processor, first.recipe.max_length, first.recipe.image_size))
         head = reader(saved) if 0 in group else None
-        passes.append(Pass(keys[key], tuple(group), _network(body, where, head)))
+        passes.append(Pass(keys[key], tuple(group), _network(body, where, head, rows)))
     return Backend("torch", task, readings, passes, lambda parts: saved.combined(task, parts), tokens)
 
 
@@ -274,13 +276,14 @@ def _graph(network: Logits) -> Run:
     return run
 
 
-def _network(module: Any, device: Any, head: Any) -> Run:
+def _network(module: Any, device: Any, head: Any, rows: int = 0) -> Run:
     """A module, as a `Pass` runs it: it gives logits, or a list with those of each of its parts.
 
     Args:
         module: Is put on the device.
         device: Of torch.
         head: The layer in it whose input the features are, or None.
+        rows: See `luthier.engine.packed.pack`.
     """
     import torch
 
@@ -289,7 +292,7 @@ def _network(module: Any, device: Any, head: Any) -> Run:
     from luthier.monitor.features import Tap
 
     kind = type_of(place(module, device).eval())
-    pack(module)
+    pack(module, rows)
     tap = Tap(head)
 
     @torch.inference_mode()
