@@ -221,16 +221,21 @@ def test_connections_up_to_the_limit_are_served_and_one_more_is_told(impatient: 
 # -- processes -----------------------------------------------------------------------------------------------
 
 
-async def load(port: int, count: int, over: asyncio.Event) -> list[int | None]:
-    """The statuses that so many clients get, each with a connection for each question, until it is over."""
-    found: list[int | None] = []
+async def load(port: int, count: int, found: list[int | None], over: asyncio.Event) -> None:
+    """So many clients, each with a connection for each question, until it is over; notes what they get."""
 
     async def client() -> None:
         while not over.is_set():
             found.append(await ask(port, QUESTION))
 
     await asyncio.gather(*(client() for _ in range(count)))
-    return found
+
+
+async def grown(found: list[int | None], more: int) -> None:
+    """Waits until that many further statuses are there: seconds would be few of them on a busy machine."""
+    wanted = len(found) + more
+    while len(found) < wanted:
+        await asyncio.sleep(0.01)
 
 
 def test_a_killed_worker_takes_only_its_own_connections_along(pair: Server) -> None:
@@ -239,18 +244,24 @@ def test_a_killed_worker_takes_only_its_own_connections_along(pair: Server) -> N
 
     async def carry_out() -> tuple[list[int | None], list[int | None]]:
         over, meanwhile = asyncio.Event(), asyncio.Event()
-        first = asyncio.ensure_future(load(pair.port, clients, over))
-        await asyncio.sleep(0.5)
+        around: list[int | None] = []
+        after: list[int | None] = []
+        first = asyncio.ensure_future(load(pair.port, clients, around, over))
+        await grown(around, 2 * clients)
         os.kill(victim, signal.SIGKILL)
-        await asyncio.sleep(0.2)
+        while victim in listening(pair):
+            await asyncio.sleep(0.01)
+        await grown(around, clients)
         over.set()
+        await first
         # From here on there is one worker, and then two again.
-        second = asyncio.ensure_future(load(pair.port, clients, meanwhile))
+        second = asyncio.ensure_future(load(pair.port, clients, after, meanwhile))
         while len(listening(pair)) < 2:
             await asyncio.sleep(0.1)
-        await asyncio.sleep(0.5)
+        await grown(after, 2 * clients)
         meanwhile.set()
-        return await first, await second
+        await second
+        return around, after
 
     around, after = within(carry_out())
     # A process takes a moment to die, in which a client may meet it a second time.
