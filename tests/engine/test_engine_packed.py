@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from transformers.activations import GELUActivation
 
-from luthier.engine import packed
+from luthier.engine import allocator, packed
 from luthier.engine.packed import pack
 
 
@@ -69,6 +70,37 @@ def test_programs_are_made_beforehand_the_largest_first(monkeypatch: pytest.Monk
     rows = [count for count, width in met if width == 12]
     assert rows == sorted({packed.rounded(count) for count in range(1, 101)}, reverse=True)
     assert {width for _, width in met} == {12, 20, 5} and len(met) == 3 * len(rows)
+
+
+KINDS = {"torch": nn.GELU, "transformers": GELUActivation}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_shapes_that_are_new_leave_nothing_in_the_heap(name: str) -> None:
+    def used() -> float:
+        heap = allocator._information()
+        if heap is None:
+            pytest.skip("the C library does not tell what is used")
+        return float(heap.uordblks) / 2**20
+
+    # New to the process: programs are kept for all who come with the same shape.
+    width = 20 + list(KINDS).index(name)
+    usual = KINDS[name]()
+    found = nn.Sequential(nn.Linear(12, width), KINDS[name]()).eval()
+    pack(found, 256)
+    grown = []
+    with torch.inference_mode():
+        for layer, size in ((found, 12), (usual, width)):
+            shapes = [(rows, length, size) for rows in range(1, 12) for length in range(5, 20)]
+            layer(torch.ones(1, 1, size))
+            before = used()
+            for shape in shapes:
+                layer(torch.ones(shape))
+            grown.append(used() - before)
+        given = torch.randn(3, 5, 12)
+        torch.testing.assert_close(found(given), usual(found[0](given)), rtol=1e-5, atol=2e-6)
+    # The usual one shows that there would be something to see.
+    assert grown[0] < 0.2 < grown[1]
 
 
 def test_layers_keep_their_hooks_and_weights_and_are_packed_once() -> None:

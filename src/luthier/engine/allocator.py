@@ -39,13 +39,8 @@ def keep_memory() -> bool:
 def unused() -> int:
     """Bytes that the heap holds and nobody uses: what the system counts as used and can be allocated all the
     same. 0 where the C library does not tell."""
-    if os.name != "posix":
-        return 0
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallinfo2"):
-        return 0
-    library.mallinfo2.restype = _Information
-    return int(library.mallinfo2().fordblks)
+    heap = _information()
+    return 0 if heap is None else int(heap.fordblks)
 
 
 class _Information(ctypes.Structure):
@@ -58,6 +53,18 @@ class _Information(ctypes.Structure):
             "keepcost",
         )
     ]  # fmt: skip
+
+
+def _information() -> _Information | None:
+    """What the C library tells of its heap, if it does."""
+    if os.name != "posix":
+        return None
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallinfo2"):
+        return None
+    library.mallinfo2.restype = _Information
+    found: _Information = library.mallinfo2()
+    return found
 
 
 def _told(environment: os._Environ[str] | dict[str, str]) -> bool:
