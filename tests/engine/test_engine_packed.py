@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -72,35 +74,50 @@ def test_programs_are_made_beforehand_the_largest_first(monkeypatch: pytest.Monk
     assert {width for _, width in met} == {12, 20, 5} and len(met) == 3 * len(rows)
 
 
-KINDS = {"torch": nn.GELU, "transformers": GELUActivation}
+@pytest.mark.parametrize("kind", [nn.GELU, lambda: nn.GELU("tanh"), GELUActivation])
+def test_activations_say_the_same(kind: Callable[[], nn.Module]) -> None:
+    usual = nn.Sequential(nn.Linear(12, 20), kind()).eval()
+    found = copy.deepcopy(usual)
+    assert pack(found) == 1 and "forward" in vars(found[1])
+    for shape in ((7, 12), (3, 5, 12), (2, 3, 5, 12)):
+        given = torch.randn(shape)
+        with torch.inference_mode():
+            torch.testing.assert_close(found(given), usual(given), rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_shapes_that_are_new_leave_nothing_in_the_heap(name: str) -> None:
-    def used() -> float:
-        heap = allocator._information()
-        if heap is None:
-            pytest.skip("the C library does not tell what is used")
-        return float(heap.uordblks) / 2**20
+HEAP = """
+import torch
+from torch import nn
+from transformers.activations import GELUActivation
+from luthier.engine import allocator, packed
 
-    # New to the process: programs are kept for all who come with the same shape.
-    width = 20 + list(KINDS).index(name)
-    usual = KINDS[name]()
-    found = nn.Sequential(nn.Linear(12, width), KINDS[name]()).eval()
-    pack(found, 256)
-    grown = []
-    with torch.inference_mode():
-        for layer, size in ((found, 12), (usual, width)):
-            shapes = [(rows, length, size) for rows in range(1, 12) for length in range(5, 20)]
-            layer(torch.ones(1, 1, size))
-            before = used()
-            for shape in shapes:
-                layer(torch.ones(shape))
-            grown.append(used() - before)
-        given = torch.randn(3, 5, 12)
-        torch.testing.assert_close(found(given), usual(found[0](given)), rtol=1e-5, atol=2e-6)
-    # The usual one shows that there would be something to see.
-    assert grown[0] < 0.2 < grown[1]
+packed.pays = lambda: True
+network = nn.Sequential(nn.Linear(12, 20), nn.GELU(), nn.Linear(20, 20), GELUActivation()).eval()
+packed.pack(network, 256)
+
+def grown(layer, size):
+    layer(torch.ones(1, 1, size))
+    before = allocator._information().uordblks
+    for rows in range(1, 12):
+        for length in range(5, 20):
+            layer(torch.ones(rows, length, size))
+    return (allocator._information().uordblks - before) / 2**20
+
+with torch.inference_mode():
+    print(grown(network, 12), grown(nn.GELU(), 21))
+"""
+
+
+def test_shapes_that_are_new_leave_nothing_in_the_heap() -> None:
+    """In a process of its own: oneDNN drops old programs for new ones where it has a thousand."""
+    if allocator._information() is None:
+        pytest.skip("the C library does not tell what is used")
+    done = subprocess.run(
+        [sys.executable, "-c", HEAP], capture_output=True, text=True, timeout=120, check=True
+    )
+    ours, usual = map(float, done.stdout.split())
+    # torch's own activation shows that there would be something to see.
+    assert ours < 0.2 < usual
 
 
 def test_layers_keep_their_hooks_and_weights_and_are_packed_once() -> None:
