@@ -112,7 +112,7 @@ def _prepare(layers: list[nn.Linear], rows: int) -> None:
     shapes = {(layer.weight.shape, layer.bias is None): layer for layer in layers}
     for count in counts:
         for layer in shapes.values():
-            layer(torch.zeros(count, layer.in_features))
+            layer.forward(torch.zeros(count, layer.in_features))  # past hooks, which are for answers
 
 
 def rounded(rows: int) -> int:
