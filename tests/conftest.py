@@ -4,7 +4,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples each time: whether a change passes must not hang on chance. New ones are sought with
+# --hypothesis-profile=seek.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("seek", max_examples=1000)
+hypothesis.settings.load_profile("same")
 
 # Before torch is imported: tests run side by side, and many threads for tiny tensors only wait for one
 # another.
