@@ -32,28 +32,30 @@ def reader(saved: Any) -> nn.Linear | None:
 
 
 class Tap:
-    """What a layer is given in a pass, kept until it is taken.
+    """What a layer was given in the last pass, kept until it is taken.
 
     Args:
         layer: Of a network for one thread at a time; None where there is nothing to be told.
     """
 
     def __init__(self, layer: nn.Module | None) -> None:
-        self._read: list[torch.Tensor] = []
+        self._given: torch.Tensor | None = None
         if layer is not None:
-            layer.register_forward_pre_hook(lambda module, arguments: self._read.append(arguments[0]))
-
-    def clear(self) -> None:
-        """Drops what a pass that failed has left."""
-        self._read.clear()
+            layer.register_forward_pre_hook(self._keep)
 
     def take(self, mask: torch.Tensor | None) -> torch.Tensor:
         """The features of the pass just made, as `pooled` gives them.
 
         Raises:
-            IndexError: The layer was given nothing since the last time.
+            RuntimeError: The layer was given nothing since the last time.
         """
-        return pooled(self._read.pop(), mask)
+        found, self._given = self._given, None
+        if found is None:
+            raise RuntimeError("the layer that is listened to was not run")
+        return pooled(found, mask)
+
+    def _keep(self, module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        self._given = arguments[0]
 
 
 def pooled(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -73,7 +73,6 @@ class Safetensors(ExportTarget):
 
         @torch.inference_mode()
         def logits(inputs: Inputs) -> torch.Tensor:
-            tap.clear()
             cast = {
                 name: value.to(dtype) if value.is_floating_point() else value
                 for name, value in inputs.items()

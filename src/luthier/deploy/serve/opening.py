@@ -297,7 +297,6 @@ def _network(module: Any, device: Any, head: Any, rows: int = 0) -> Run:
 
     @torch.inference_mode()
     def run(inputs: Inputs, features: bool) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-        tap.clear()
         said = module(**to_device(inputs, device, kind))
         seen = tap.take(inputs.get("attention_mask")) if features and head is not None else None
         return [precise(part).cpu() for part in (said if isinstance(said, list) else [said])], seen
