@@ -66,12 +66,15 @@ def test_programs_are_made_beforehand_the_largest_first(monkeypatch: pytest.Monk
         return wrapped
 
     monkeypatch.setattr(packed, "_packed", counted)
+    monkeypatch.setattr(packed, "_prepared", set())
     twice = nn.Sequential(network(), nn.Linear(5, 12), network()).eval()
     assert pack(copy.deepcopy(twice)) == 5 and not met
     assert pack(twice, 100) == 5
     rows = [count for count, width in met if width == 12]
     assert rows == sorted({packed.rounded(count) for count in range(1, 101)}, reverse=True)
     assert {width for _, width in met} == {12, 20, 5} and len(met) == 3 * len(rows)
+    # What the process has is not made again.
+    assert pack(network(), 100) == 2 and len(met) == 3 * len(rows)
 
 
 @pytest.mark.parametrize("kind", [nn.GELU, lambda: nn.GELU("tanh"), GELUActivation])

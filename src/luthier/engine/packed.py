@@ -19,6 +19,8 @@ WORTH = 1.1
 ROWS = (8, 32, 256)
 """Of the products that are timed, each of a layer of 384 to 1,536 values, so often as `ROUNDS` says."""
 ROUNDS = 7
+_prepared: set[tuple[torch.Size, bool, int]] = set()
+"""Layers' shapes, whether they have a bias, and rows, of which programs were made: they are the process's."""
 
 
 def pack(network: nn.Module, rows: int = 0) -> int:
@@ -106,12 +108,15 @@ def _prepare(layers: list[nn.Linear], rows: int) -> None:
     """Has oneDNN make its programs, the largest first.
 
     Each stays in the heap, behind what was computed with until then. Made as lengths happen to be met, they
-    leave holes there: those of a MiniLM's layers take 75 MiB in this order, and 300 in the opposite one.
+    leave holes there: those of a MiniLM's layers take 75 MiB in this order, and 300 in the opposite one. A
+    further network of the same shapes, as in an ensemble or the next version, finds them made.
     """
     counts = sorted({rounded(count) for count in range(1, rows + 1)}, reverse=True)
-    shapes = {(layer.weight.shape, layer.bias is None): layer for layer in layers}
+    shapes = {(layer.weight.shape, layer.bias is None, rows): layer for layer in layers}
+    new = [layer for shape, layer in shapes.items() if shape not in _prepared]
+    _prepared.update(shapes)
     for count in counts:
-        for layer in shapes.values():
+        for layer in new:
             layer.forward(torch.zeros(count, layer.in_features))  # past hooks, which are for answers
 
 
